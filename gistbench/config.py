@@ -1,0 +1,220 @@
+"""What a user can set: typed, validated, readable as YAML, and free of torch.
+
+Presets are YAML files in ``gistbench/presets/``. A configuration is a preset or a file, with any
+field overridden on the command line (``--training.max-steps 500``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gistbench.errors import UsageError, did_you_mean
+
+Device = Literal["auto", "cpu", "cuda"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+Quantization = Literal["none", "nf4"]
+
+
+class Config(BaseModel):
+    """Base of all configurations: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# -------------------------------------------------------------------------------------- training
+
+
+class BaseConfig(Config):
+    """The base model. Weights stay frozen unless `AdapterConfig` says otherwise."""
+
+    name: str = Field("smollm2-135m", description="catalogue name, hub name, folder or GGUF file")
+    revision: str | None = Field(None, description="of a hub model")
+    quantization: Quantization = "none"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    trust_remote_code: bool = False
+
+
+class AdapterConfig(Config):
+    """What is trained: LoRA (Hu et al., 2021, arXiv 2106.09685) and the gist embeddings."""
+
+    num_gists: int = Field(10, ge=1, le=4096, description="gist tokens added to the vocabulary")
+    lora_rank: int = Field(16, ge=1)
+    lora_alpha: int = Field(32, ge=1)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    modules_to_save: tuple[str, ...] = Field(
+        (), description="modules trained and saved whole; empty: only the gist rows are trained"
+    )
+
+
+class DataConfig(Config):
+    """What it is trained on. Keys, haystacks and wordings are those the tasks never test."""
+
+    tasks: tuple[str, ...] = ("niah_passkey",)
+    context_tokens: int = Field(4925, ge=32, description="of the last stage and of evaluation")
+    curriculum: tuple[int, ...] = Field(
+        (), description="shorter context lengths first; each stage ends at `advance_accuracy`"
+    )
+    advance_accuracy: float = Field(0.9, gt=0, le=1, description="running share of exact answers")
+    replay: float = Field(0.0, ge=0, lt=1, description="share of steps at an earlier length")
+    length_jitter: float = Field(0.0, ge=0, lt=1, description="lengths vary below by this share")
+    num_samples: int | None = Field(
+        None, ge=1, description="size of a fixed training set; None: every sample is fresh"
+    )
+    max_length: int | None = Field(
+        None, ge=1, description="refuse, before step 1, sequences longer than this many tokens"
+    )
+    num_workers: int = Field(2, ge=0, description="processes that prepare samples")
+
+
+class TrainingConfig(Config):
+    """How it is trained; names and meanings are those of transformers.TrainingArguments."""
+
+    max_steps: int = Field(1000, ge=1)
+    per_device_train_batch_size: int = Field(8, ge=1, description="samples at `context_tokens`")
+    fill_batches: bool = Field(
+        True, description="shorter contexts come in larger batches of about as many tokens"
+    )
+    max_batch_size: int = Field(128, ge=1, description="bound on filled batches")
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    lr_scheduler_type: str = "cosine_with_min_lr"
+    lr_scheduler_kwargs: dict[str, float] = Field(default_factory=lambda: {"min_lr_rate": 0.1})
+    warmup_steps: int = Field(50, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    optim: str = "adamw_torch_fused"
+    gradient_checkpointing: bool = False
+    answer_logits_only: bool = Field(True, description="compute logits at the answer alone")
+    logging_steps: int = Field(10, ge=1)
+    save_steps: int = Field(100, ge=1)
+    save_total_limit: int | None = Field(2, ge=1)
+    seed: int = 0
+    report_to: tuple[str, ...] = Field((), description="trackers, as transformers names them")
+
+
+class TrainConfig(Config):
+    """Everything that determines a training run."""
+
+    name: str = Field("gist", description="of the checkpoint")
+    description: str = ""
+    base: BaseConfig = BaseConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+# ------------------------------------------------------------------------------------ evaluation
+
+
+class RunConfig(Config):
+    """Everything that determines a run."""
+
+    models: tuple[str, ...] = ("gist", "full")
+    checkpoint: str | None = None
+    base: str | None = Field(None, description="default: the checkpoint's base model")
+    revision: str | None = None
+    tasks: tuple[str, ...] = ("niah_passkey",)
+    context_tokens: int = Field(4925, ge=32)
+    samples: int | None = Field(None, ge=1, description="default: 200, or what the time allows")
+    time_budget_seconds: float | None = Field(None, gt=0)
+    seed: int = 0
+    device: Device = "auto"
+    dtype: DType = "auto"
+    quantization: Quantization = "none"
+    batch_size: int = Field(1, ge=1)
+    contexts_held: int = Field(32, ge=1, description="contexts of the memory and speed verdicts")
+    timing_rounds: int = Field(3, ge=0, description="alternating rounds of the speed measurement")
+    allow_other_precision: bool = False
+    trust_remote_code: bool = False
+
+
+# ----------------------------------------------------------------------------------------- files
+
+PRESETS = Path(__file__).resolve().parent / "presets"
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """A preset's fields.
+
+    Raises:
+        UsageError: No such preset; the nearest is suggested.
+    """
+    if name not in preset_names():
+        raise UsageError(f"unknown preset {name!r}, {did_you_mean(name, preset_names())}")
+    return load_yaml(PRESETS / f"{name}.yaml")
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Fields of a YAML file.
+
+    Raises:
+        UsageError: The file is missing, or broken: with the line.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {(error.strerror or '').lower()}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not a YAML text file"
+        raise UsageError(f"{path}{where}: {problem}; mend the YAML there") from error
+    if fields is None:
+        return {}
+    if not isinstance(fields, dict):
+        raise UsageError(f"{path}: expected fields and values, got a {type(fields).__name__}")
+    return fields
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested fields, ``above`` winning."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = merge(old, value) if both else value
+    return merged
+
+
+def validate(kind: type[ConfigT], fields: dict[str, Any], where: str) -> ConfigT:
+    """Build a configuration, or say in one sentence which field is wrong.
+
+    Raises:
+        UsageError: A field is unknown (the nearest is suggested) or its value is not allowed.
+    """
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        name = ".".join(path) or "the configuration"
+        if first["type"] == "extra_forbidden":
+            known = _field_names(kind, path[:-1])
+            raise UsageError(
+                f"{where}: unknown field {name!r}, {did_you_mean(path[-1], known)}"
+            ) from error
+        received = first.get("input")
+        shown = f", got {received!r}" if not isinstance(received, (dict, BaseModel)) else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}: {name}: {message[0].lower()}{message[1:]}{shown}") from error
+
+
+def _field_names(kind: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        kind = annotation
+    return list(kind.model_fields)

@@ -1,0 +1,90 @@
+"""The key/value cache of a compressed context: the visible slots, and never anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gistbench.core.layout import GistLayout
+
+
+@dataclass(frozen=True, slots=True)
+class ContextCache:
+    """What is left of a batch of contexts once they have been read.
+
+    Attributes:
+        keys: For each layer ``(batch, kv_heads, num_visible, head_dim)``, rotary phases of the
+            original positions applied.
+        values: Like ``keys``.
+        layout: The spans that were read; says at which position a question continues.
+    """
+
+    keys: tuple[torch.Tensor, ...]
+    values: tuple[torch.Tensor, ...]
+    layout: GistLayout
+
+    def __post_init__(self) -> None:
+        for tensor in (*self.keys, *self.values):
+            if tensor.shape[2] != self.layout.num_visible:
+                raise ValueError(
+                    f"a context cache of {self.layout.num_visible} visible slots cannot hold "
+                    f"{tensor.shape[2]}"
+                )
+
+    @property
+    def num_slots(self) -> int:
+        """Slots per layer and row."""
+        return self.layout.num_visible
+
+    @property
+    def num_bytes(self) -> int:
+        """Exact bytes of all keys and values."""
+        return sum(
+            tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values)
+        )
+
+    def row(self, index: int) -> ContextCache:
+        """One context of the batch, in memory of its own, without the batch's padding."""
+        padding = self.layout.prefix_padding[index]
+        first = self.layout.visible_padding[index]
+        layout = GistLayout(
+            prefix_length=self.layout.prefix_length - padding,
+            num_visible=self.layout.num_visible - first,
+            prefix_padding=(0,),
+            suffix_padding=(0,),
+            stage="suffix",
+        )
+        keys = tuple(key[index : index + 1, :, first:].clone() for key in self.keys)
+        values = tuple(value[index : index + 1, :, first:].clone() for value in self.values)
+        return ContextCache(keys, values, layout)
+
+
+def stack(caches: Sequence[ContextCache]) -> ContextCache:
+    """Join contexts of equal cache size into one batch; their original lengths may differ.
+
+    Raises:
+        ValueError: The caches keep different numbers of slots.
+    """
+    slots = {cache.num_slots for cache in caches}
+    if len(slots) != 1:
+        raise ValueError(f"caches of {sorted(slots)} slots cannot share a batch without padding")
+    longest = max(cache.layout.prefix_length for cache in caches)
+    layout = GistLayout(
+        prefix_length=longest,
+        num_visible=slots.pop(),
+        prefix_padding=tuple(
+            longest - cache.layout.prefix_length + padding
+            for cache in caches
+            for padding in cache.layout.prefix_padding
+        ),
+        suffix_padding=tuple(0 for cache in caches for _ in cache.layout.prefix_padding),
+        stage="suffix",
+    )
+    layers = range(len(caches[0].keys))
+    return ContextCache(
+        tuple(torch.cat([cache.keys[layer] for cache in caches]) for layer in layers),
+        tuple(torch.cat([cache.values[layer] for cache in caches]) for layer in layers),
+        layout,
+    )

@@ -1,0 +1,126 @@
+"""Where context, gists and question lie in a batch, and what may see what.
+
+Gist tokens as a bottleneck between a prompt and what follows: Mu, Li and Goodman, "Learning to
+Compress Prompts with Gist Tokens", 2023 (arXiv 2304.08467).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+Stage = Literal["prefix", "suffix", "joint"]
+
+
+@dataclass(frozen=True, slots=True)
+class GistLayout:
+    """The spans of a batch: a prefix that is read once, and a suffix that sees only its end.
+
+    Each row is, in slots of the sequence::
+
+        | pad | context ............ | gists | pad | question and answer |
+        0     a                      P-V     P     P+b                   P+S
+
+    Both parts are padded on their left, so gists and answers end at the same slot in every row.
+    The prefix attends causally to itself. The suffix attends causally to itself and to the last
+    ``num_visible`` slots of the prefix: for a gist model these are the gists; for full context,
+    the whole prefix; without context, nothing. Nothing attends to padding.
+
+    Rotary positions count real tokens of the row, so a question continues where the gists ended
+    however long the context was, and keys keep their phase when the context is dropped.
+
+    Attributes:
+        prefix_length: P, slots of context and gists with their padding.
+        num_visible: V, slots at the prefix's end that the suffix sees and the cache keeps.
+        prefix_padding: a, for each row.
+        suffix_padding: b, for each row.
+        stage: "joint": one forward pass holds prefix and suffix (training). "prefix": the first of
+            two passes. "suffix": the second, on a cache of exactly the V visible slots followed
+            by the suffix tokens already processed.
+        detach_visible: Cut the gradient at the keys and values that the suffix reads from the
+            prefix. Used to prove that no other path exists.
+    """
+
+    prefix_length: int
+    num_visible: int
+    prefix_padding: tuple[int, ...]
+    suffix_padding: tuple[int, ...]
+    stage: Stage
+    detach_visible: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.prefix_padding) != len(self.suffix_padding):
+            raise ValueError(
+                f"a layout needs one padding per row and part, got {len(self.prefix_padding)} for "
+                f"the prefix and {len(self.suffix_padding)} for the suffix"
+            )
+        if not 0 <= self.num_visible <= self.prefix_length:
+            raise ValueError(
+                f"num_visible must lie in 0..{self.prefix_length}, got {self.num_visible}"
+            )
+        for padding in self.prefix_padding:
+            if not 0 <= padding <= self.prefix_length:
+                raise ValueError(f"prefix padding {padding} exceeds its {self.prefix_length} slots")
+        if any(padding < 0 for padding in self.suffix_padding):
+            raise ValueError(f"suffix padding must not be negative, got {self.suffix_padding}")
+
+    @property
+    def batch_size(self) -> int:
+        """Rows."""
+        return len(self.prefix_padding)
+
+    @property
+    def visible_padding(self) -> tuple[int, ...]:
+        """How many of the visible slots are padding, for each row (0 for gists)."""
+        hidden = self.prefix_length - self.num_visible
+        return tuple(max(0, padding - hidden) for padding in self.prefix_padding)
+
+    def at(self, stage: Stage) -> GistLayout:
+        """The same spans seen by another pass."""
+        return replace(self, stage=stage)
+
+    def prefix_positions(self, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Rotary positions of the prefix slots, ``(batch, prefix_length)``; padding has 0."""
+        slots = torch.arange(self.prefix_length, device=device)
+        return (slots - _column(self.prefix_padding, device)).clamp(min=0)
+
+    def suffix_positions(
+        self, start: int, length: int, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """Rotary positions of suffix slots ``start .. start+length``, ``(batch, length)``.
+
+        The first real token of a row follows the last real slot of its prefix; padding has 0.
+        """
+        slots = torch.arange(start, start + length, device=device)
+        offset = slots - _column(self.suffix_padding, device)
+        prefix_tokens = self.prefix_length - _column(self.prefix_padding, device)
+        return torch.where(offset >= 0, offset + prefix_tokens, torch.zeros_like(offset))
+
+    def joint_positions(
+        self, suffix_length: int, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """Rotary positions of a joint pass, ``(batch, prefix_length + suffix_length)``."""
+        suffix = self.suffix_positions(0, suffix_length, device)
+        return torch.cat([self.prefix_positions(device), suffix], dim=1)
+
+
+def pad_left(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """Stack token rows of different lengths, padded on the left.
+
+    Returns:
+        Token ids ``(batch, longest)`` and the padding of each row.
+    """
+    longest = max((len(row) for row in rows), default=0)
+    padding = tuple(longest - len(row) for row in rows)
+    ids = [[pad_id] * pad + list(row) for pad, row in zip(padding, rows, strict=True)]
+    shaped = torch.tensor(ids, dtype=torch.long, device=device).reshape(len(rows), longest)
+    return shaped, padding
+
+
+def _column(values: tuple[int, ...], device: torch.device | str) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.long, device=device).unsqueeze(1)

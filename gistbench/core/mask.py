@@ -1,0 +1,108 @@
+"""The layout as a boolean mask: the definition that every attention path is held against.
+
+Drawn for four context tokens, two gists and three question tokens (``x``: may see)::
+
+              c c c c g g q q q
+        c     x . . . . . . . .
+        c     x x . . . . . . .
+        c     x x x . . . . . .
+        c     x x x x . . . . .
+        g     x x x x x . . . .
+        g     x x x x x x . . .
+        q     . . . . x x x . .
+        q     . . . . x x x x .
+        q     . . . . x x x x x
+
+The context stands to the question as if it had never been there. A sliding window of W removes
+every pair of slots whose positions differ by W or more. `dense_mask` costs the square of the
+length and serves tests and short inputs; `gistbench.core.attention` computes the same without it.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from gistbench.core.layout import GistLayout
+
+
+def dense_mask(
+    layout: GistLayout, suffix_length: int, sliding_window: int | None = None
+) -> torch.Tensor:
+    """Which key each query may see in the joint pass.
+
+    Args:
+        layout: The batch's spans.
+        suffix_length: S, slots after the prefix.
+        sliding_window: W, or None for full attention.
+
+    Returns:
+        Boolean ``(batch, P + S, P + S)``, True where the query (row) may see the key (column).
+        Rows of padding see themselves alone, so that no softmax is empty.
+    """
+    length = layout.prefix_length + suffix_length
+    slot = torch.arange(length)
+    is_suffix = slot >= layout.prefix_length
+    query, key = slot.unsqueeze(1), slot.unsqueeze(0)
+    causal = key <= query
+    hidden = is_suffix.unsqueeze(1) & (key < layout.prefix_length - layout.num_visible)
+    allowed = (causal & ~hidden).unsqueeze(0).repeat(layout.batch_size, 1, 1)
+
+    real = torch.stack(
+        [
+            torch.where(is_suffix, slot >= layout.prefix_length + suffix_pad, slot >= prefix_pad)
+            for prefix_pad, suffix_pad in zip(
+                layout.prefix_padding, layout.suffix_padding, strict=True
+            )
+        ]
+    )
+    allowed &= real.unsqueeze(1) & real.unsqueeze(2)
+    if sliding_window is not None:
+        position = layout.joint_positions(suffix_length)
+        allowed &= position.unsqueeze(2) - position.unsqueeze(1) < sliding_window
+    allowed |= torch.eye(length, dtype=torch.bool) & ~real.unsqueeze(2)
+    return allowed
+
+
+def suffix_mask(
+    layout: GistLayout,
+    num_queries: int,
+    num_suffix_keys: int,
+    sliding_window: int | None,
+    device: torch.device,
+) -> torch.Tensor | None:
+    """Which key the last suffix queries may see: the visible prefix slots, then the suffix.
+
+    Args:
+        layout: The batch's spans.
+        num_queries: Q, the newest suffix slots, being processed now.
+        num_suffix_keys: K, suffix slots so far, the queries included.
+        sliding_window: W, or None for full attention.
+        device: Where the mask is needed.
+
+    Returns:
+        Boolean ``(batch or 1, Q, V + K)``, small since the suffix is short; or None where every
+        query may see every key (one new token, no padding, nothing beyond the window).
+    """
+    visible = layout.num_visible
+    padded = any(layout.visible_padding) or any(layout.suffix_padding)
+    windowed = sliding_window is not None and visible + num_suffix_keys > sliding_window
+    if num_queries == 1 and not padded and not windowed:
+        return None
+    key = torch.arange(visible + num_suffix_keys, device=device)
+    query = torch.arange(
+        visible + num_suffix_keys - num_queries, visible + num_suffix_keys, device=device
+    ).unsqueeze(1)
+    allowed = (key <= query).unsqueeze(0)
+    if sliding_window is not None:
+        # Between a question and its own prefix, positions differ as slots do, less the padding
+        # that separates them.
+        gap = torch.zeros((layout.batch_size, 1, key.numel()), dtype=torch.long, device=device)
+        gap[:, :, :visible] = torch.tensor(layout.suffix_padding, device=device).view(-1, 1, 1)
+        allowed = allowed & (query - key - gap < sliding_window)
+    if padded:
+        first_visible = torch.tensor(layout.visible_padding, device=device).view(-1, 1, 1)
+        first_suffix = torch.tensor(layout.suffix_padding, device=device).view(-1, 1, 1) + visible
+        real_key = torch.where(key < visible, key >= first_visible, key >= first_suffix)
+        real_query = query >= first_suffix
+        allowed = torch.where(real_query, allowed & real_key, key == query)
+    return allowed

@@ -1,0 +1,398 @@
+"""What a run leaves behind: frozen, versioned, typed records, and their JSON and JSONL files.
+
+Everything the report layer knows comes from here, so a scorecard can be rendered on a machine that
+has neither torch nor the model. Sizes are integer bytes, times are seconds, lengths are tokens of
+the evaluated model. A number that was not measured is a `NotMeasured` with its reason: it is never
+zero, never passes a criterion, and cannot be added up by accident.
+
+A run directory holds::
+
+    run.json       RunRecord       what ran, on what, and what each arm measured as a whole
+    samples.jsonl  SampleRecord    one line per arm and sample, every raw output kept
+    memory.jsonl   MemoryRecord    one line per tick of the memory sampler
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gistbench.errors import UsageError
+
+SCHEMA_VERSION = 1
+
+Phase = Literal["load", "compress", "steady", "decode"]
+"""What the process was doing: loading weights, reading contexts, holding their caches, answering."""
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class NotMeasured(Record):
+    """The absence of a number, with the reason a person needs."""
+
+    not_measured: str
+
+
+Quantity = float | NotMeasured
+Count = int | NotMeasured
+
+
+# --------------------------------------------------------------------------------------- samples
+
+
+class Timing(Record):
+    """Seconds of one batch, synchronised with the device, after a warm-up.
+
+    Attributes:
+        batch_size: Samples that shared the batch; divide by it for a per-sample share.
+        compress_seconds: Reading the context into the cache this arm keeps (its prefill). Absent
+            where the arm reads no context or reuses a cache.
+        first_token_seconds: From the question to the first answer token.
+        decode_seconds: The remaining answer tokens.
+        decode_steps: Forward passes in `decode_seconds`.
+    """
+
+    batch_size: int
+    compress_seconds: float | None = None
+    first_token_seconds: float
+    decode_seconds: float
+    decode_steps: int
+
+
+class SampleRecord(Record):
+    """One sample answered by one arm.
+
+    Attributes:
+        sample_id: Stable name, the same in every arm and every run of that task, length and seed.
+        prompt_sha256: Hash of the UTF-8 text of context + question; pairs samples across arms.
+        context_tokens: Length of the original context in the evaluated model's tokens.
+        question_tokens: Length of the question part.
+        cache_tokens: Key/value slots held per layer after the context was read, before the
+            question: `num_gists` for a gist arm, `context_tokens` for full context, 0 for none.
+        cache_bytes: Exact bytes of those keys and values, this sample's share of the batch.
+        num_gists: Gist tokens of the arm; None for an arm without gists.
+        depth: Requested needle depth, 0 (start) to 1 (end).
+        needle_depth: Where the needle really starts, as a share of the context's tokens.
+        excerpt: Text around the needle; `excerpt_needle` is the needle within it.
+        output: The raw generated text.
+        output_tokens: Tokens generated, the stop included.
+        scores: exact_match (the score), contains, digit_accuracy: each 0 to 1.
+        donor_sample_id: For the swapped control, the sample whose gists were used.
+    """
+
+    schema_version: Literal[1] = 1
+    arm: str
+    task: str
+    sample_id: str
+    index: int
+    seed: int
+    prompt_sha256: str
+    context_tokens: int
+    question_tokens: int
+    cache_tokens: int
+    cache_bytes: int
+    num_gists: int | None = None
+    depth: float | None = None
+    needle_depth: float | None = None
+    excerpt: str = ""
+    excerpt_needle: str = ""
+    expected: str
+    output: str
+    output_tokens: int
+    scores: dict[str, float]
+    timing: Timing
+    donor_sample_id: str | None = None
+
+
+# ---------------------------------------------------------------------------------------- memory
+
+
+class MemoryRecord(Record):
+    """One tick of the sampler in one arm's process.
+
+    NVML's device figure holds the CUDA context and the caching allocator, torch's allocated figure
+    holds neither: they are kept apart and never added. None means that this source does not exist
+    here (for instance per-process memory inside a container).
+    """
+
+    schema_version: Literal[1] = 1
+    arm: str
+    phase: Phase
+    seconds: float = Field(description="since the arm's process started")
+    device_used_bytes: int | None = None
+    process_used_bytes: int | None = None
+    torch_allocated_bytes: int | None = None
+    torch_reserved_bytes: int | None = None
+    resident_bytes: int | None = Field(default=None, description="host memory of the process (RSS)")
+
+
+class PhaseRecord(Record):
+    """Peaks of one phase of one arm."""
+
+    phase: Phase
+    seconds: float
+    torch_allocated_peak_bytes: Count
+    torch_reserved_peak_bytes: Count
+    device_used_peak_bytes: Count
+    process_used_peak_bytes: Count
+    resident_peak_bytes: Count
+
+
+# ------------------------------------------------------------------------------------------- run
+
+
+class SteadyState(Record):
+    """Memory while contexts are held and nothing runs: the figure that the memory verdict uses.
+
+    Attributes:
+        contexts_held: Contexts whose caches were alive when the memory was read.
+        context_tokens: Length of each.
+        cache_bytes: Exact key/value bytes of all of them.
+        torch_allocated_bytes: Weights + caches (+ nothing else: no activations are alive).
+    """
+
+    contexts_held: int
+    context_tokens: int
+    cache_bytes: int
+    torch_allocated_bytes: int
+    torch_reserved_bytes: int
+    device_used_bytes: Count
+
+
+class ThroughputRound(Record):
+    """Decoding speed of one arm in one timing round; rounds of the arms alternate.
+
+    Attributes:
+        round_index: Rounds with the same index ran directly after each other and form a pair.
+        contexts: Contexts answered at once.
+        decode_steps: Timed decode steps, each producing one token per context.
+        seconds: Time of those steps.
+    """
+
+    round_index: int
+    contexts: int
+    context_tokens: int
+    decode_steps: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens per second over all contexts."""
+        return self.contexts * self.decode_steps / self.seconds
+
+
+class ArmRecord(Record):
+    """One arm as a whole.
+
+    Attributes:
+        weights: "base" or "base+adapter".
+        trained_on: Task families in the training data of these weights; empty for a base model.
+        complete: False while samples are missing (a killed run).
+    """
+
+    name: str
+    description: str
+    weights: Literal["base", "base+adapter"]
+    trained_on: tuple[str, ...] = ()
+    complete: bool
+    num_samples: int
+    phases: tuple[PhaseRecord, ...] = ()
+    steady_one: SteadyState | NotMeasured
+    steady_many: SteadyState | NotMeasured
+    throughput_rounds: tuple[ThroughputRound, ...] | NotMeasured
+    weights_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+class BaseModelRecord(Record):
+    """The model under test.
+
+    Attributes:
+        fingerprint: sha256 over the weight files.
+        weights_note: What a reader must know of the weights, for instance that they were 4-bit.
+        key_value_bytes_per_token: Over all layers, at `dtype`.
+    """
+
+    name: str
+    source: str
+    model_type: str
+    fingerprint: str
+    weights_note: str = ""
+    dtype: str
+    quantization: Literal["none", "nf4"]
+    num_parameters: int
+    num_layers: int
+    max_positions: int
+    key_value_bytes_per_token: int
+
+
+class CheckpointRecord(Record):
+    """The gist checkpoint of a run."""
+
+    name: str
+    sha256: str
+    num_gists: int
+    trained_parameters: int
+    size_bytes: int
+    training_summary: str
+    trained_on: tuple[str, ...]
+    max_trained_context_tokens: int
+
+
+class TaskRecord(Record):
+    """One task as it ran."""
+
+    name: str
+    version: str
+    language: str
+    context_tokens: int
+    num_samples: int
+    seed: int
+    chance_floor: float
+    generation: dict[str, Any]
+    samples_sha256: str = Field(description="hash of all prompt hashes in order")
+
+
+class Provenance(Record):
+    """Where and with what the run happened."""
+
+    gistbench_version: str
+    git_commit: str | None
+    git_dirty: bool | None
+    python: str
+    platform: str
+    packages: dict[str, str]
+    device: str
+    device_name: str
+    num_cpu_cores: int
+    driver_version: str | None = None
+    cuda_version: str | None = None
+    device_total_bytes: int | None = None
+
+
+class RunRecord(Record):
+    """run.json: everything but the samples and the memory ticks."""
+
+    schema_version: Literal[1] = 1
+    created: str = Field(description="UTC, ISO 8601")
+    command: str = Field(description="a command line that reproduces the run")
+    settings: dict[str, Any] = Field(description="the whole RunConfig")
+    provenance: Provenance
+    base: BaseModelRecord
+    checkpoint: CheckpointRecord | None = None
+    tasks: tuple[TaskRecord, ...]
+    arms: tuple[ArmRecord, ...]
+    notes: tuple[str, ...] = ()
+
+
+# ----------------------------------------------------------------------------------------- files
+
+RUN_FILE, SAMPLES_FILE, MEMORY_FILE = "run.json", "samples.jsonl", "memory.jsonl"
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all: beside it first, then renamed over it.
+
+    Raises:
+        UsageError: The disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> UsageError:
+    """Turn an operating-system error into the sentence a user needs."""
+    return UsageError(
+        f"cannot write {path}: {(error.strerror or str(error)).lower()}; "
+        "free space or choose another folder with --output, then run the same command to continue"
+    )
+
+
+def write_json(path: Path, record: Record) -> None:
+    """Write one record as indented JSON, whole or not at all."""
+    write_atomically(path, record.model_dump_json(indent=2) + "\n")
+
+
+def write_jsonl(path: Path, records: Iterable[Record]) -> None:
+    """Write records one per line, whole or not at all."""
+    write_atomically(path, "".join(record.model_dump_json() + "\n" for record in records))
+
+
+def read_json(path: Path, kind: type[RecordT]) -> RecordT:
+    """Read one record.
+
+    Raises:
+        UsageError: The file is missing, is not JSON, or is of another version or kind.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({type(error).__name__}); "
+            "name a run directory that `gistbench run` wrote"
+        ) from error
+    return _parse(text, kind, str(path))
+
+
+def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
+    """Read records one line at a time; the error of a broken line names its number."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _parse(line, kind, f"{path} line {number}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({type(error).__name__}); "
+            "name a run directory that `gistbench run` wrote"
+        ) from error
+
+
+def _parse(text: str, kind: type[RecordT], where: str) -> RecordT:
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{where} is not valid JSON ({error.msg} at column {error.colno}); "
+            "the file was cut short or edited: restore it or repeat the run"
+        ) from error
+    version = raw.get("schema_version", SCHEMA_VERSION) if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageError(
+            f"{where} has schema version {version}, this gistbench reads {SCHEMA_VERSION}; "
+            "use the gistbench that wrote it"
+        )
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise UsageError(
+            f"{where} is not a {kind.__name__}: {field}: {first['msg'].lower()}; "
+            "name a run directory that `gistbench run` wrote"
+        ) from error
