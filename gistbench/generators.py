@@ -1,0 +1,96 @@
+"""The task generators, loaded from the tasks folder that plain lm-eval reads too.
+
+There is one generator for training, evaluation and lm-eval: a file in ``tasks/`` that needs nothing
+of gistbench.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from gistbench.errors import UsageError, did_you_mean
+from gistbench.resources import shipped
+
+
+class _TaskLoader(yaml.SafeLoader):
+    """Reads task YAML; ``!function`` becomes the name it holds."""
+
+
+_TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def tasks_folder() -> Path:
+    """The folder to give lm-eval as ``--include_path``."""
+    return shipped("tasks")
+
+
+def task_names() -> list[str]:
+    """Names of the tasks that ship."""
+    return sorted(path.stem for path in tasks_folder().glob("[!_]*.yaml"))
+
+
+def require_tasks(names: tuple[str, ...]) -> None:
+    """Refuse unknown task names.
+
+    Raises:
+        UsageError: With the nearest name.
+    """
+    for name in names:
+        if name not in task_names():
+            raise UsageError(f"unknown task {name!r}, {did_you_mean(name, task_names())}")
+
+
+@cache
+def task_definition(name: str) -> dict[str, Any]:
+    """A task's YAML with its include resolved; functions appear by name.
+
+    Raises:
+        UsageError: Unknown task, or a broken file with its line.
+    """
+    require_tasks((name,))
+    return _read(tasks_folder() / f"{name}.yaml")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise UsageError(f"task file {path.name}{where}: {error}; mend the YAML there") from error
+    include = fields.pop("include", None)
+    return {**(_read(path.parent / include) if include else {}), **fields}
+
+
+def generator(task: str) -> ModuleType:
+    """The module behind a task: ``build_sample``, ``score`` and ``load``."""
+    return _module(str(task_definition(task)["custom_dataset"]).split(".")[0])
+
+
+def language(task: str) -> str:
+    """Language of a task's documents and question."""
+    return str(task_definition(task)["metadata"]["language"])
+
+
+def stop_strings(task: str) -> tuple[str, ...]:
+    """What ends an answer of the task."""
+    return tuple(task_definition(task)["generation_kwargs"]["until"])
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    qualified = f"gistbench_tasks_{name}"
+    spec = importlib.util.spec_from_file_location(qualified, tasks_folder() / f"{name}.py")
+    if spec is None or spec.loader is None:
+        raise UsageError(f"the tasks folder has no generator {name}.py; reinstall gistbench")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[qualified] = module
+    spec.loader.exec_module(module)
+    return module

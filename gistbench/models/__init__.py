@@ -1,0 +1,1 @@
+"""Language models around the core: loading, gist tokens, caches, checkpoints, decoding."""

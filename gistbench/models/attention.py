@@ -1,0 +1,85 @@
+"""The gist attention as a transformers attention function, registered once under one name.
+
+A model loaded with ``attn_implementation=ATTENTION`` cannot be called without a `GistLayout`:
+there is no default under which a question might see its context.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, PreTrainedConfig
+
+from gistbench.core.attention import gist_attention
+from gistbench.core.layout import GistLayout
+from gistbench.errors import UsageError, did_you_mean
+
+ATTENTION = "gistbench"
+
+SUPPORTED_ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+"""Model types for which the tests prove that one pass equals two."""
+
+
+def attention_forward(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    layout: GistLayout | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one layer, as transformers calls it.
+
+    Args:
+        module: The attention module; unused but for its head size.
+        query: ``(batch, heads, num_queries, head_dim)``.
+        key: ``(batch, kv_heads, num_keys, head_dim)``.
+        value: Like ``key``.
+        attention_mask: Must be None: the layout alone decides what is visible.
+        scaling: Factor on the scores; ``head_dim ** -0.5`` when absent.
+        dropout: Probability on the attention weights.
+        sliding_window: Passed by architectures that have one.
+        layout: The spans of the batch, passed as ``model(..., layout=layout)``.
+
+    Returns:
+        ``(batch, num_queries, heads, head_dim)`` and no weights.
+
+    Raises:
+        ValueError: No layout was given, or a mask was.
+    """
+    if layout is None:
+        raise ValueError("this model attends by a GistLayout: call it as model(..., layout=layout)")
+    if attention_mask is not None:
+        raise ValueError("a gist layout replaces the attention mask: pass the layout alone")
+    output = gist_attention(
+        query,
+        key,
+        value,
+        layout,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        sliding_window=sliding_window,
+        dropout=dropout,
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, attention_forward)
+
+
+def require_supported(config: PreTrainedConfig) -> None:
+    """Refuse an architecture whose attention has not been proved exact.
+
+    Raises:
+        UsageError: Names the architecture and those that are supported.
+    """
+    if config.model_type not in SUPPORTED_ARCHITECTURES:
+        raise UsageError(
+            f"architecture {config.model_type!r} is not supported by gist attention, "
+            f"{did_you_mean(config.model_type, SUPPORTED_ARCHITECTURES)}; "
+            "choose a base model of one of these with --base"
+        )

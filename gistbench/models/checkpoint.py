@@ -1,0 +1,195 @@
+"""Gist checkpoints: adding gist tokens to a base model, saving what was trained, loading it back.
+
+A checkpoint is a PEFT adapter folder that plain PEFT loads, with a manifest beside it. It holds
+only what was trained: LoRA matrices and the gist rows (or, for the seed recipe, whole matrices).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from gistbench.config import TrainConfig
+from gistbench.errors import UsageError
+from gistbench.models.catalog import file_sha256
+from gistbench.models.loading import BaseModel
+from gistbench.models.manifest import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    read_manifest,
+    require_base,
+)
+from gistbench.records import write_atomically, write_json
+
+ADAPTER_PACKAGES = ("torch", "transformers", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class GistModel:
+    """A base model with a trained adapter, ready to compress.
+
+    Attributes:
+        model: With gist rows; merged into plain modules where the weights are not quantised, so
+            that it runs exactly the operations of the base model.
+        gist_ids: Vocabulary rows of the gist tokens.
+        manifest: What the checkpoint says of itself.
+    """
+
+    model: torch.nn.Module
+    gist_ids: tuple[int, ...]
+    manifest: Manifest
+
+
+def add_gist_rows(model: PreTrainedModel, num_gists: int, *, seed: int = 0) -> tuple[int, ...]:
+    """Add gist tokens to a model's vocabulary, after its own rows.
+
+    The tokenizer is left alone: no text tokenises to a gist token. New input rows start at the
+    mean of the embedding plus noise of its spread, so that the gists differ from each other.
+
+    Returns:
+        Ids of the new rows.
+    """
+    num_rows = model.get_input_embeddings().num_embeddings
+    model.resize_token_embeddings(num_rows + num_gists, mean_resizing=False)
+    weight = model.get_input_embeddings().weight
+    if weight.device.type != "meta":
+        with torch.no_grad():
+            rows = weight[:num_rows].float()
+            noise = torch.randn(
+                (num_gists, rows.shape[1]), generator=torch.Generator().manual_seed(seed)
+            )
+            start = rows.mean(dim=0) + noise.to(rows.device) * rows.std(dim=0)
+            weight[num_rows:] = start.to(weight.dtype)
+    return tuple(range(num_rows, num_rows + num_gists))
+
+
+def add_adapter(
+    model: PreTrainedModel, config: TrainConfig, gist_ids: tuple[int, ...]
+) -> PeftModel:
+    """Wrap a model with what the configuration trains: LoRA, and gist rows or whole matrices.
+
+    Raises:
+        UsageError: The model has no module of a configured name.
+    """
+    adapter = config.adapter
+    try:
+        return get_peft_model(
+            model,
+            LoraConfig(
+                r=adapter.lora_rank,
+                lora_alpha=adapter.lora_alpha,
+                lora_dropout=adapter.lora_dropout,
+                target_modules=list(adapter.target_modules),
+                modules_to_save=list(adapter.modules_to_save) or None,
+                trainable_token_indices=None if adapter.modules_to_save else list(gist_ids),
+                task_type="CAUSAL_LM",
+            ),
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"adapter.target_modules {', '.join(adapter.target_modules)} do not fit a "
+            f"{model.config.model_type} model ({str(error).splitlines()[0][:120]}); name modules "
+            "it has"
+        ) from error
+
+
+def num_trained_parameters(model: PeftModel) -> tuple[int, int]:
+    """Trainable and total parameters, as PEFT counts them (4-bit weights counted whole)."""
+    trainable, total = model.get_nb_trainable_parameters()
+    return int(trainable), int(total)
+
+
+def save_checkpoint(
+    model: PeftModel,
+    base: BaseModel,
+    config: TrainConfig,
+    gist_ids: tuple[int, ...],
+    folder: Path,
+    *,
+    training_summary: str,
+    max_trained_context_tokens: int,
+) -> Manifest:
+    """Write a gist checkpoint: the adapter in bf16, and its manifest last.
+
+    A folder without a manifest is no checkpoint, so a save that was cut short is never loaded.
+
+    Returns:
+        The manifest written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    _keep_base_name(folder / ADAPTER_CONFIG_FILE, base.reference.name)
+    _to_bfloat16(folder / ADAPTER_FILE)
+    manifest = Manifest(
+        name=config.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        base=base.reference,
+        num_gists=len(gist_ids),
+        gist_ids=gist_ids,
+        adapter_sha256=file_sha256(folder / ADAPTER_FILE),
+        adapter_bytes=(folder / ADAPTER_FILE).stat().st_size,
+        trained_parameters=num_trained_parameters(model)[0],
+        trained_on=config.data.tasks,
+        max_trained_context_tokens=max_trained_context_tokens,
+        training_summary=training_summary,
+        training_config=config.model_dump(mode="json"),
+        versions={name: version(name) for name in ADAPTER_PACKAGES},
+    )
+    write_json(folder / MANIFEST_FILE, manifest)
+    return manifest
+
+
+def load_checkpoint(
+    base: BaseModel, folder: Path, *, allow_other_precision: bool = False
+) -> GistModel:
+    """Put a checkpoint on its base model, in place.
+
+    Args:
+        base: The base model; do not use it as such afterwards.
+        folder: The checkpoint.
+        allow_other_precision: Accept other weights of the same architecture.
+
+    Raises:
+        UsageError: Another base, or a changed file.
+        PrerequisiteError: A missing file.
+    """
+    manifest = read_manifest(folder)
+    require_base(manifest, base.reference, allow_other_precision=allow_other_precision)
+    gist_ids = add_gist_rows(base.model, manifest.num_gists)
+    if gist_ids != manifest.gist_ids:
+        raise UsageError(
+            f"checkpoint {manifest.name} has gist rows {manifest.gist_ids[0]}…, this base model "
+            f"would place them at {gist_ids[0]}…; pass --base {manifest.base.name}"
+        )
+    wrapped = PeftModel.from_pretrained(base.model, folder)
+    if base.reference.quantization == "none":
+        # Merging quantised weights would round them again; on a CPU they may even be repacked.
+        wrapped = wrapped.merge_and_unload()
+    wrapped.eval()
+    return GistModel(wrapped, gist_ids, manifest)
+
+
+def _keep_base_name(path: Path, name: str) -> None:
+    """PEFT records the folder the base was loaded from; a checkpoint should name the model."""
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    fields["base_model_name_or_path"] = name
+    write_atomically(path, json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+
+def _to_bfloat16(path: Path) -> None:
+    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    os.replace(temporary, path)

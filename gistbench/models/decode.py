@@ -1,0 +1,151 @@
+"""Two passes for every arm: read a context into a cache, then answer greedily from it.
+
+All arms answer through this one loop. They differ in the cache that it starts from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gistbench.core.cache import ContextCache
+from gistbench.core.layout import GistLayout, pad_left
+from gistbench.models.cache import collected, collecting_cache, open_cache
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Greedy continuations of one batch.
+
+    Attributes:
+        tokens: For each row the generated ids, the one that ended the answer included.
+        first_token_seconds: From the question to the first token, for the batch.
+        decode_seconds: The remaining steps, for the batch.
+        decode_steps: Forward passes in `decode_seconds`.
+    """
+
+    tokens: list[list[int]]
+    first_token_seconds: float
+    decode_seconds: float
+    decode_steps: int
+
+
+@torch.inference_mode()
+def read_contexts(
+    model: torch.nn.Module,
+    contexts: Sequence[Sequence[int]],
+    *,
+    gist_ids: Sequence[int] = (),
+    keep_all: bool = False,
+) -> ContextCache:
+    """The first pass: read contexts, keep the gists' keys and values, or all of them.
+
+    Args:
+        model: A causal language model with the gist attention.
+        contexts: Token ids of each row.
+        gist_ids: Ids of the gist tokens, appended to every context.
+        keep_all: Keep every slot (full context) instead of the gists alone.
+
+    Returns:
+        A cache of ``len(gist_ids)`` slots a row, or of the longest context's length.
+    """
+    device = next(model.parameters()).device
+    rows = [[*context, *gist_ids] for context in contexts]
+    ids, padding = pad_left(rows, pad_id=0, device=device)
+    layout = GistLayout(
+        prefix_length=ids.shape[1],
+        num_visible=ids.shape[1] if keep_all else len(gist_ids),
+        prefix_padding=padding,
+        suffix_padding=(0,) * len(rows),
+        stage="prefix",
+    )
+    cache = collecting_cache(layout, model.config.num_hidden_layers)
+    model(
+        input_ids=ids,
+        position_ids=layout.prefix_positions(device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        layout=layout,
+    )
+    return collected(cache, layout)
+
+
+def no_context(num_rows: int) -> ContextCache:
+    """The cache of having read nothing."""
+    empty = (0,) * num_rows
+    return ContextCache((), (), GistLayout(0, 0, empty, empty, stage="suffix"))
+
+
+def continue_layout(context: ContextCache, suffix_padding: tuple[int, ...]) -> GistLayout:
+    """The layout of a suffix that follows a cached context."""
+    read = context.layout
+    return GistLayout(
+        prefix_length=read.prefix_length,
+        num_visible=read.num_visible,
+        prefix_padding=read.prefix_padding,
+        suffix_padding=suffix_padding,
+        stage="suffix",
+    )
+
+
+@torch.inference_mode()
+def answer(
+    model: torch.nn.Module,
+    context: ContextCache,
+    questions: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    is_done: Callable[[list[int]], bool],
+    num_text_tokens: int,
+    clock: Clock = time.perf_counter,
+) -> Answers:
+    """The second pass: answer greedily from a cache.
+
+    Args:
+        model: A causal language model with the gist attention.
+        context: One cached context per question.
+        questions: Token ids of each row.
+        max_new_tokens: Tokens at most.
+        is_done: Whether the tokens generated so far end the answer.
+        num_text_tokens: Vocabulary rows that stand for text; gist rows are never generated.
+        clock: Seconds; a clock that waits for the device makes the times true.
+    """
+    device = next(model.parameters()).device
+    ids, padding = pad_left(questions, pad_id=0, device=device)
+    layout = continue_layout(context, padding)
+    cache = open_cache(context, room=ids.shape[1] + max_new_tokens)
+    tokens: list[list[int]] = [[] for _ in questions]
+    done = [False] * len(questions)
+    start = clock()
+    first_token = start
+    steps = 0
+    processed = 0
+    for step in range(max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            position_ids=layout.suffix_positions(processed, ids.shape[1], device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            layout=layout,
+        ).logits
+        processed += ids.shape[1]
+        best = logits[:, -1, :num_text_tokens].argmax(dim=-1)
+        for row, token in enumerate(best.tolist()):
+            if not done[row]:
+                tokens[row].append(token)
+                done[row] = is_done(tokens[row])
+        if step == 0:
+            first_token = clock()
+        else:
+            steps += 1
+        if all(done):
+            break
+        ids = best.unsqueeze(1)
+    return Answers(tokens, first_token - start, clock() - first_token, steps)

@@ -1,0 +1,332 @@
+"""Loading a base model with the gist attention, at a precision, on a device."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from gistbench.errors import PrerequisiteError, UsageError
+from gistbench.models.attention import ATTENTION, require_supported
+from gistbench.models.catalog import (
+    ModelSource,
+    dequantised_folder,
+    file_sha256,
+    fingerprint,
+    weight_files,
+)
+from gistbench.models.manifest import BaseReference
+
+Quantization = Literal["none", "nf4"]
+
+ARCHITECTURE_FIELDS = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+)
+
+_SOURCE_FILE = "source.json"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model ready for use.
+
+    Attributes:
+        model: Evaluation mode, gist attention, on the device.
+        tokenizer: Its tokenizer; knows nothing of gist tokens, so no text can produce one.
+        folder: Local folder that plain transformers can load the same weights from.
+        reference: Name, architecture and fingerprint, as a checkpoint's manifest stores them.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    folder: Path
+    reference: BaseReference
+
+    @property
+    def num_text_tokens(self) -> int:
+        """Vocabulary rows of the base model; gist rows come after them."""
+        return self.reference.num_rows
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence the model was made for, in tokens."""
+        return int(self.model.config.max_position_embeddings)
+
+
+def local_folder(source: ModelSource, *, revision: str | None = None) -> Path:
+    """A folder in the hub's layout with the source's weights and tokenizer.
+
+    A GGUF file is dequantised to float32 once and kept in the cache folder. A hub model is
+    downloaded, or found in the hub's own cache.
+
+    Raises:
+        PrerequisiteError: The hub cannot be reached, or refuses access.
+    """
+    if source.kind == "folder":
+        return Path(source.location)
+    if source.kind == "gguf":
+        return _dequantise(Path(source.location))
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        found = snapshot_download(source.location, revision=revision, allow_patterns=patterns)
+        return Path(found)
+    except GatedRepoError as error:
+        raise PrerequisiteError(
+            f"{source.location} is gated on the hub; accept its licence there and run "
+            "`hf auth login`, then repeat the command"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UsageError(
+            f"the hub has no model {source.location!r} that you may read; check the name of --base "
+            "or run `hf auth login`"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise PrerequisiteError(
+            f"{source.location} is not on this machine and the hub cannot be reached "
+            f"({type(error).__name__}); connect, or give --base a local folder or GGUF file"
+        ) from error
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
+    """Load a folder's tokenizer.
+
+    Raises:
+        PrerequisiteError: The folder has none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise PrerequisiteError(
+            f"no tokenizer in {folder} ({_first_line(error)}); put tokenizer.json beside the "
+            "weights"
+        ) from error
+
+
+def load_base(
+    source: ModelSource,
+    *,
+    dtype: torch.dtype,
+    device: str,
+    quantization: Quantization = "none",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> BaseModel:
+    """Load a base model with the gist attention.
+
+    Args:
+        source: Where it is.
+        dtype: Of the weights, or of the computation where they are quantised.
+        device: A torch device, for instance ``"cuda:0"``.
+        quantization: ``"nf4"`` for 4-bit NormalFloat through bitsandbytes (QLoRA, Dettmers et
+            al., 2023, arXiv 2305.14314).
+        revision: Of a hub model.
+        trust_remote_code: Run code from the model's folder. Off unless asked for.
+
+    Raises:
+        UsageError: An unsupported architecture.
+        PrerequisiteError: Weights, tokenizer or bitsandbytes are missing.
+    """
+    folder = local_folder(source, revision=revision)
+    config = _load_config(folder, trust_remote_code)
+    require_supported(config)
+    tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    options: dict[str, Any] = {"device_map": {"": device}}
+    if quantization == "nf4":
+        options["quantization_config"] = _nf4(dtype)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=ATTENTION,
+            trust_remote_code=trust_remote_code,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise PrerequisiteError(
+            f"the weights in {folder} cannot be loaded ({_first_line(error)}); "
+            "check that the folder holds the whole model"
+        ) from error
+    model.eval()
+    return BaseModel(model, tokenizer, folder, reference(source, folder, dtype, quantization))
+
+
+def reference(
+    source: ModelSource, folder: Path, dtype: torch.dtype, quantization: Quantization
+) -> BaseReference:
+    """What identifies a base model: its architecture and the sha256 of its weight files."""
+    config = _load_config(folder, trust_remote_code=False)
+    architecture = {name: getattr(config, name, None) for name in ARCHITECTURE_FIELDS}
+    return BaseReference(
+        name=source.name,
+        model_type=config.model_type,
+        architecture=architecture,
+        fingerprint=_folder_fingerprint(folder),
+        dtype=str(dtype).removeprefix("torch."),
+        quantization=quantization,
+        num_rows=config.vocab_size,
+    )
+
+
+def key_value_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> int:
+    """Bytes of one token's keys and values over all layers."""
+    head_dim = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return int(2 * config.num_hidden_layers * kv_heads * head_dim * dtype.itemsize)
+
+
+def _load_config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise PrerequisiteError(
+            f"{folder}/config.json cannot be read as a model configuration "
+            f"({_first_line(error)}); check the folder, or pass --trust-remote-code if the model "
+            "brings code of its own that you trust"
+        ) from error
+
+
+def _nf4(dtype: torch.dtype) -> Any:
+    if find_spec("bitsandbytes") is None:
+        raise PrerequisiteError(
+            "quantization nf4 needs bitsandbytes, which is not installed; run "
+            "`pip install bitsandbytes` or pass --quantization none"
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    source = folder / _SOURCE_FILE
+    if source.is_file():
+        return str(json.loads(source.read_text(encoding="utf-8"))["gguf_sha256"])
+    files = weight_files(folder)
+    if not files:
+        raise PrerequisiteError(
+            f"{folder} holds no weights (.safetensors); put them there or choose another base"
+        )
+    return fingerprint(files)
+
+
+def _dequantise(file: Path) -> Path:
+    """The dequantised copy of a GGUF file, made once.
+
+    transformers may keep GGUF weights packed and cannot save such a model, so the dense float32
+    tensors are written here, whole or not at all, with the tokenizer and the configuration.
+    """
+    digest = file_sha256(file)
+    target = dequantised_folder(digest)
+    if (target / _SOURCE_FILE).is_file():
+        return target
+    with _exclusive(target):
+        if not (target / _SOURCE_FILE).is_file():
+            _log.info("dequantising %s once, into the cache", file.name)
+            _write_dequantised(file, digest, target)
+    return target
+
+
+def _write_dequantised(file: Path, digest: str, target: Path) -> None:
+    options: dict[str, Any] = {}
+    try:
+        from transformers import GgufConfig
+
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    except ImportError:  # older transformers always dequantise
+        pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, **options
+            )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise PrerequisiteError(
+            f"{file.name} cannot be read as a GGUF model ({_first_line(error)}); "
+            "check the file, and that the package gguf is installed"
+        ) from error
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".dequantising-"))
+    try:
+        config = model.config
+        for leftover in ("quantization_config", "_name_or_path"):
+            if hasattr(config, leftover):
+                delattr(config, leftover)
+        config.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        tensors = {
+            name: tensor.contiguous()
+            for name, tensor in model.state_dict().items()
+            if not (config.tie_word_embeddings and name == "lm_head.weight")
+        }
+        save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})
+        origin = {"gguf": file.name, "gguf_sha256": digest}
+        (scratch / _SOURCE_FILE).write_text(json.dumps(origin), encoding="utf-8")
+        os.replace(scratch, target)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"the dequantised weights cannot be kept in {target.parent} ({error.strerror}); "
+            "free about four times the GGUF file's size there, or set GISTBENCH_CACHE"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _exclusive(target: Path) -> Iterator[None]:
+    """One process at a time prepares a folder; the others wait for it."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (target.parent / f"{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except PermissionError as error:
+        raise PrerequisiteError(
+            f"the cache folder {target.parent} cannot be written; set GISTBENCH_CACHE to one that "
+            "can"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160].rstrip(".;:")

@@ -1,0 +1,156 @@
+"""The manifest of a gist checkpoint: what it belongs to, and what it is. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from gistbench.errors import PrerequisiteError, UsageError, did_you_mean
+from gistbench.models.catalog import file_sha256
+from gistbench.records import CheckpointRecord, Record, read_json
+from gistbench.resources import shipped
+
+MANIFEST_FILE = "gist.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+
+
+class BaseReference(Record):
+    """The base model that a checkpoint belongs to."""
+
+    name: str
+    model_type: str
+    architecture: dict[str, Any]
+    fingerprint: str
+    dtype: str
+    quantization: Literal["none", "nf4"]
+    num_rows: int
+
+
+class Manifest(Record):
+    """gist.json, beside the adapter.
+
+    Attributes:
+        gist_ids: Vocabulary rows of the gist tokens, added after the base model's rows; no text
+            tokenises to them.
+        prompt_template: How context, gists and question follow each other.
+        trained_on: Task families in the training data.
+        max_trained_context_tokens: The longest context seen in training.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    created: str
+    base: BaseReference
+    num_gists: int
+    gist_ids: tuple[int, ...]
+    prompt_template: str = "{context}{gists}{question}"
+    adapter_sha256: str
+    adapter_bytes: int
+    trained_parameters: int
+    trained_on: tuple[str, ...]
+    max_trained_context_tokens: int
+    training_summary: str
+    training_config: dict[str, Any]
+    versions: dict[str, str]
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Checkpoints that come with gistbench, by name."""
+    root = Path(__file__).resolve().parent.parent / "checkpoints"
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MANIFEST_FILE}"))}
+
+
+def find_checkpoint(name: str) -> Path:
+    """Find a checkpoint by the name of a shipped one or by folder.
+
+    Raises:
+        UsageError: There is none; the nearest shipped name is suggested.
+    """
+    known = shipped_checkpoints()
+    if name in known:
+        return known[name]
+    path = Path(name).expanduser()
+    if (path / MANIFEST_FILE).is_file():
+        return path
+    inside = sorted(path.glob(f"*/{MANIFEST_FILE}")) if path.is_dir() else []
+    if inside:
+        hint = f"it holds {', '.join(str(file.parent) for file in inside[-3:])}: name one of these"
+    else:
+        hint = did_you_mean(name, known)
+    raise UsageError(f"no gist checkpoint at {name!r} (no {MANIFEST_FILE} there); {hint}")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a checkpoint's manifest and hold its files against it.
+
+    Raises:
+        PrerequisiteError: A file is missing.
+        UsageError: A file is not the one that was saved.
+    """
+    manifest = read_json(folder / MANIFEST_FILE, Manifest)
+    for file in (ADAPTER_FILE, ADAPTER_CONFIG_FILE):
+        if not (folder / file).is_file():
+            raise PrerequisiteError(
+                f"checkpoint {manifest.name} lacks {file}; restore the whole folder {folder}"
+            )
+    found = file_sha256(folder / ADAPTER_FILE)
+    if found != manifest.adapter_sha256:
+        raise UsageError(
+            f"checkpoint {manifest.name}: {ADAPTER_FILE} has sha256 {found[:12]}…, its manifest "
+            f"says {manifest.adapter_sha256[:12]}…; the file was changed or damaged: restore it"
+        )
+    return manifest
+
+
+def require_base(manifest: Manifest, base: BaseReference, *, allow_other_precision: bool) -> None:
+    """Refuse a base model that the checkpoint was not trained on.
+
+    Raises:
+        UsageError: Another architecture, or other weights or quantisation without the flag.
+    """
+    trained = manifest.base
+    if base.architecture != trained.architecture:
+        differing = sorted(
+            key
+            for key in trained.architecture.keys() | base.architecture.keys()
+            if trained.architecture.get(key) != base.architecture.get(key)
+        )
+        raise UsageError(
+            f"checkpoint {manifest.name} was trained on {trained.name}, not on {base.name} "
+            f"(they differ in {', '.join(differing[:3])}); pass --base {trained.name}"
+        )
+    if allow_other_precision:
+        return
+    if base.fingerprint != trained.fingerprint:
+        raise UsageError(
+            f"checkpoint {manifest.name} was trained on weights {trained.fingerprint[:12]}… of "
+            f"{trained.name}, {base.name} has {base.fingerprint[:12]}…; if this is the same model "
+            "in another precision, pass --allow-other-precision"
+        )
+    if base.quantization != trained.quantization:
+        raise UsageError(
+            f"checkpoint {manifest.name} was trained with quantization {trained.quantization}, not "
+            f"{base.quantization}; pass --quantization {trained.quantization} or "
+            "--allow-other-precision"
+        )
+
+
+def checkpoint_record(manifest: Manifest) -> CheckpointRecord:
+    """What a run's record says of the checkpoint."""
+    return CheckpointRecord(
+        name=manifest.name,
+        sha256=manifest.adapter_sha256,
+        num_gists=manifest.num_gists,
+        trained_parameters=manifest.trained_parameters,
+        size_bytes=manifest.adapter_bytes,
+        training_summary=manifest.training_summary,
+        trained_on=manifest.trained_on,
+        max_trained_context_tokens=manifest.max_trained_context_tokens,
+    )
+
+
+def published_scorecard(checkpoint_name: str) -> Path | None:
+    """The committed scorecard.json of a shipped checkpoint, if there is one."""
+    path = shipped("results/published") / checkpoint_name / "scorecard.json"
+    return path if path.is_file() else None

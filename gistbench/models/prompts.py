@@ -1,0 +1,58 @@
+"""A prompt as token ids: context and question, tokenised together and split at their seam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+ANSWER_END = "\n"
+"""What a trained answer ends with; every task stops there."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokens:
+    """Token ids of one prompt.
+
+    Attributes:
+        context: What is read before the question is known.
+        question: What is asked of the cache.
+    """
+
+    context: list[int]
+    question: list[int]
+
+
+def split_prompt(tokenizer: Any, context: str, question: str) -> PromptTokens:
+    """Tokenise context + question as one text, then split it where the question begins.
+
+    Both halves together are exactly the ids that a model with full context is given.
+
+    Raises:
+        ValueError: A token spans the seam, so that no split shows each side its own text.
+    """
+    encoding = tokenizer(context + question, return_offsets_mapping=True, truncation=False)
+    ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
+    seam = len(context)
+    first = next(
+        (place for place, (start, end) in enumerate(offsets) if end > seam and end > start),
+        len(ids),
+    )
+    if first < len(ids) and offsets[first][0] < seam:
+        raise ValueError(
+            "a token spans the end of the context and the start of the question; "
+            "begin the question with a space or a line break"
+        )
+    return PromptTokens(ids[:first], ids[first:])
+
+
+def answer_ids(tokenizer: Any, prompt: str, answer: str) -> list[int]:
+    """Ids of ``" " + answer`` and its end, as they follow the prompt.
+
+    Raises:
+        ValueError: The tokenizer joins the prompt's end with the answer's start.
+    """
+    before = tokenizer(prompt, truncation=False)["input_ids"]
+    after = tokenizer(f"{prompt} {answer}{ANSWER_END}", truncation=False)["input_ids"]
+    if after[: len(before)] != before:
+        raise ValueError("the answer changes the tokens of the prompt before it")
+    return list(after[len(before) :])
