@@ -1,0 +1,1 @@
+"""Training gist checkpoints on transformers.Trainer."""

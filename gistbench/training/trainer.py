@@ -1,0 +1,162 @@
+"""The gist objective on transformers.Trainer, which keeps everything around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from gistbench.records import write_atomically
+from gistbench.training.data import IGNORED, SampleBatches, layout_of
+
+CURRICULUM_FILE = "curriculum.json"
+
+Batch = dict[str, torch.Tensor]
+
+
+class GistTrainer(Trainer):
+    """Trains with one joint forward pass: context, gists, question and answer.
+
+    The question attends to the gists alone (see `gistbench.core.mask`), so what the answer needs
+    must pass through them. The loss is the answer's cross-entropy; nothing else is supervised.
+    """
+
+    def __init__(
+        self, *, batches: SampleBatches, num_gists: int, answer_logits_only: bool, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.batches = batches
+        self.num_gists = num_gists
+        self.answer_logits_only = answer_logits_only
+        # The loss is a mean over the micro-batch's answer tokens; Trainer divides it by the
+        # accumulation steps.
+        self.model_accepts_loss_kwargs = False
+        self.supervised_tokens = 0
+        self.context_tokens_seen = 0
+        self._since_log = {"exact": 0, "seen": 0}
+        self._step_exact: list[tuple[int, torch.Tensor, int]] = []
+
+    def get_train_dataloader(self) -> DataLoader[Batch]:
+        """Ready batches, starting after the steps already trained; each process makes its own."""
+        self.batches.start = self.state.global_step * self.args.gradient_accumulation_steps
+        return DataLoader(self.batches, batch_size=None, num_workers=0)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Mean cross-entropy of the answer tokens, a scalar."""
+        labels = inputs["labels"]
+        layout = layout_of(inputs, self.num_gists)
+        suffix_length = inputs["input_ids"].shape[1] - layout.prefix_length
+        num_answer = labels.shape[1]
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            position_ids=layout.joint_positions(suffix_length, labels.device),
+            layout=layout,
+            use_cache=False,
+            logits_to_keep=num_answer + 1 if self.answer_logits_only else 0,
+        )
+        logits = outputs.logits[:, -(num_answer + 1) : -1].float()
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        self._count(logits.detach(), labels, layout.prefix_length - self.num_gists)
+        return (loss, outputs) if return_outputs else loss
+
+    def _count(self, logits: torch.Tensor, labels: torch.Tensor, context_tokens: int) -> None:
+        supervised = labels != IGNORED
+        exact = ((logits.argmax(-1) == labels) | ~supervised).all(dim=1).sum()
+        self.supervised_tokens += int(supervised.sum())
+        self.context_tokens_seen += context_tokens * labels.shape[0]
+        self._step_exact.append((context_tokens, exact, labels.shape[0]))
+
+    def end_of_step(self) -> bool:
+        """Tell the curriculum of the step's exact answers, over all processes.
+
+        Returns:
+            Whether the next stage begins.
+        """
+        advanced = False
+        for context_tokens, exact, seen in self._step_exact:
+            counts = torch.stack([exact, torch.tensor(seen, device=exact.device)])
+            total_exact, total_seen = self.accelerator.reduce(counts, "sum").tolist()
+            self._since_log["exact"] += total_exact
+            self._since_log["seen"] += total_seen
+            advanced |= self.batches.curriculum.observe(context_tokens, total_exact, total_seen)
+        self._step_exact.clear()
+        return advanced
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what only this trainer knows to a log entry."""
+        if "loss" in logs and self._since_log["seen"]:
+            logs["train_exact_match"] = self._since_log["exact"] / self._since_log["seen"]
+            logs["context_tokens"] = float(self.batches.curriculum.context_tokens)
+            logs["supervised_tokens"] = float(self.supervised_tokens)
+            logs["context_tokens_seen"] = float(self.context_tokens_seen)
+            self._since_log = {"exact": 0, "seen": 0}
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save the adapter alone, at training precision; never the frozen embedding."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        model = self.accelerator.unwrap_model(self.model)
+        assert isinstance(model, PeftModel)
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+
+
+class StepCallback(TrainerCallback):
+    """Advances the curriculum after each step, and completes each checkpoint.
+
+    The curriculum's state is written last: a checkpoint without it was cut short.
+    """
+
+    def __init__(self, on_checkpoint: Callable[[Path], None]) -> None:
+        self.trainer: GistTrainer | None = None
+        self.on_checkpoint = on_checkpoint
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Observe the step."""
+        assert self.trainer is not None
+        self.trainer.end_of_step()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Complete the checkpoint that Trainer has just written."""
+        assert self.trainer is not None
+        if not state.is_world_process_zero:
+            return
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        self.on_checkpoint(folder)
+        progress = {
+            "curriculum": self.trainer.batches.curriculum.state(),
+            "supervised_tokens": self.trainer.supervised_tokens,
+            "context_tokens_seen": self.trainer.context_tokens_seen,
+        }
+        write_atomically(folder / CURRICULUM_FILE, json.dumps(progress) + "\n")
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run, if it has one."""
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{CURRICULUM_FILE}")]
+    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def restore_progress(trainer: GistTrainer, checkpoint: Path) -> None:
+    """Go on with the curriculum and the counts of a checkpoint."""
+    progress = json.loads((checkpoint / CURRICULUM_FILE).read_text(encoding="utf-8"))
+    trainer.batches.curriculum.restore(progress["curriculum"])
+    trainer.supervised_tokens = progress["supervised_tokens"]
+    trainer.context_tokens_seen = progress["context_tokens_seen"]
