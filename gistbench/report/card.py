@@ -1,0 +1,274 @@
+"""The scorecard as a record: every figure of the page, nothing that the page must compute.
+
+`scorecard.json` is this record. The HTML page, the Markdown file and the terminal table are
+rendered from it alone, so they cannot disagree, and a published one can be shown beside a new run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gistbench.records import Phase, Record
+
+Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_MEASURED"]
+CheckStatus = Literal["OK", "WARNING", "MISSING", "INVALID", "INVALID-LEAK"]
+
+
+class Figure(Record):
+    """One number as it is shown, with what it rests on.
+
+    Attributes:
+        text: The value with its unit, or "not measured".
+        detail: Interval and n, or spread, in words.
+        not_measured: The reason where there is no value.
+        footnote: Number of the reason under the table that shows this figure.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    text: str
+    detail: str = ""
+    not_measured: str | None = None
+    footnote: int | None = None
+
+
+class Line(Record):
+    """A label and a text."""
+
+    label: str
+    text: str
+
+
+class Verdict(Record):
+    """How one criterion was decided.
+
+    Attributes:
+        low, high: The interval that was compared with the target.
+        n_needed: For INCONCLUSIVE, the n that would decide; None if none would.
+        grade: The best grade that the whole interval meets.
+        earned: Points out of `weight`.
+        beside: What is shown with the verdict and never decides it.
+    """
+
+    id: str
+    title: str
+    metric: str
+    target: str
+    seed_claim: str
+    weight: float
+    outcome: Outcome
+    outcome_text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    n_needed: int | None = None
+    value_text: str
+    interval_text: str = ""
+    reason: str
+    grade: str | None = None
+    earned: float
+    arithmetic: str
+    beside: tuple[Line, ...] = ()
+    published: str | None = None
+
+
+class Score(Record):
+    """Points and how they add up."""
+
+    earned: float
+    out_of: float
+    text: str
+    arithmetic: str
+    decided: int
+    num_criteria: int
+    measurable: str
+
+
+class Check(Record):
+    """One question about whether the run can be believed.
+
+    Attributes:
+        task: The task it concerns; None for the run as a whole.
+        blocks: Whether the gist arm's accuracy on that task cannot pass because of it.
+    """
+
+    id: str
+    title: str
+    status: CheckStatus
+    text: str
+    task: str | None = None
+    blocks: bool = False
+
+
+class ArmFigures(Record):
+    """One arm: accuracy by task, and cost by metric name (see `gistbench.metrics`)."""
+
+    name: str
+    description: str
+    weights: str
+    trained_on: str
+    complete: bool
+    accuracy: dict[str, dict[str, Figure]]
+    cost: dict[str, Figure]
+
+
+class Row(Record):
+    """One row of a table."""
+
+    label: str
+    cells: tuple[Figure, ...]
+
+
+class RowGroup(Record):
+    """Rows under one heading."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+class MetricTable(Record):
+    """Arms side by side: a column each."""
+
+    caption: str
+    columns: tuple[str, ...]
+    groups: tuple[RowGroup, ...]
+    footnotes: tuple[str, ...] = ()
+
+
+class PairedRow(Record):
+    """Gist against full context on the same prompts of one task."""
+
+    task: str
+    first: str
+    second: str
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    difference: Figure
+    p_text: str
+    p_value: float
+    unpaired: int
+
+
+class DepthCell(Record):
+    """Samples whose needle stands in one part of the context. `heat` is 0 to 10, for the shade."""
+
+    hits: int
+    n: int
+    figure: Figure
+    interval: str = ""
+    count: str = ""
+    heat: int | None
+
+
+class DepthRow(Record):
+    """One arm over the bins."""
+
+    arm: str
+    cells: tuple[DepthCell, ...]
+
+
+class DepthTable(Record):
+    """Accuracy by depth for one task; bins are equal parts of the context, start to end."""
+
+    task: str
+    bins: tuple[str, ...]
+    centres: tuple[float, ...]
+    rows: tuple[DepthRow, ...]
+    summary: str
+
+
+class MemoryLayer(Record):
+    """One source of memory readings over time, in bytes, thinned with peaks kept."""
+
+    name: str
+    label: str
+    values: tuple[int | None, ...]
+
+
+class PhaseSpan(Record):
+    """A stretch of time in one phase."""
+
+    phase: Phase
+    start: float
+    end: float
+
+
+class MemoryTrack(Record):
+    """Memory of one arm's process over time."""
+
+    arm: str
+    seconds: tuple[float, ...]
+    layers: tuple[MemoryLayer, ...]
+    phases: tuple[PhaseSpan, ...]
+    summary: str
+
+
+class FailedSample(Record):
+    """One sample worth reading. All text is already cut and made visible."""
+
+    sample_id: str
+    task: str
+    depth: str
+    before: str
+    needle: str
+    after: str
+    excerpt_cut: str
+    expected: str
+    output: str
+    output_cut: str
+
+
+class FailureList(Record):
+    """The samples of one arm that a reader wants to see."""
+
+    arm: str
+    heading: str
+    samples: tuple[FailedSample, ...]
+    more: str
+
+
+class Published(Record):
+    """Another scorecard's main figures."""
+
+    title: str
+    label: str
+    score: str
+    comparability: str
+    lines: tuple[Line, ...]
+
+
+class Scorecard(Record):
+    """The whole scorecard of one run."""
+
+    schema_version: Literal[1] = 1
+    title: str
+    model: str
+    checkpoint: str
+    ratio: str
+    created: str
+    base_fingerprint: str
+    checkpoint_sha256: str | None
+    weights_note: str
+    fairness: tuple[str, ...]
+    score: Score
+    invalid: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    checks: tuple[Check, ...]
+    arms: tuple[ArmFigures, ...]
+    comparison: MetricTable
+    paired: tuple[PairedRow, ...]
+    depth: tuple[DepthTable, ...]
+    memory: tuple[MemoryTrack, ...]
+    memory_notes: tuple[str, ...]
+    memory_phases: MetricTable
+    failures: tuple[FailureList, ...]
+    tasks: tuple[Line, ...]
+    environment: tuple[Line, ...]
+    notes: tuple[str, ...]
+    command: str
+    published: Published | None = None

@@ -1,0 +1,189 @@
+"""The figures of one arm: accuracy with intervals, and what the arm costs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from gistbench.metrics import METRICS, format_percent
+from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState
+from gistbench.report.card import ArmFigures, Figure
+from gistbench.report.evidence import Evidence, Samples
+from gistbench.report.statistics import Estimate, mean, wilson
+from gistbench.report.validity import exact
+
+COST_METRICS = (
+    "cache_tokens",
+    "cache_bytes",
+    "compress_seconds",
+    "first_token_seconds",
+    "decode_tokens_per_second",
+    "throughput",
+    "steady_one",
+    "steady_many",
+)
+
+PHASE_SOURCES = {
+    "torch_allocated_bytes": "torch_allocated_peak_bytes",
+    "torch_reserved_bytes": "torch_reserved_peak_bytes",
+    "device_used_bytes": "device_used_peak_bytes",
+    "process_used_bytes": "process_used_peak_bytes",
+    "resident_bytes": "resident_peak_bytes",
+}
+
+
+def absent(reason: str) -> Figure:
+    """A figure that was not measured."""
+    return Figure(text="not measured", not_measured=reason)
+
+
+def rate_figure(hits: int, n: int) -> Figure:
+    """A share of right answers with Wilson's interval."""
+    return _estimated(wilson(hits, n), "Wilson")
+
+
+def _estimated(found: Estimate, method: str) -> Figure:
+    low, high = format_percent(max(0.0, found.low)), format_percent(min(1.0, found.high))
+    return Figure(
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        text=format_percent(found.value),
+        detail=f"{method} {low} to {high}, n = {found.n:,}",
+    )
+
+
+def arm_figures(evidence: Evidence) -> tuple[ArmFigures, ...]:
+    """Every arm of the run with all its figures."""
+    arms = []
+    for arm in evidence.run.arms:
+        trained = ", ".join(arm.trained_on)
+        arms.append(
+            ArmFigures(
+                name=arm.name,
+                description=arm.description,
+                weights=arm.weights,
+                trained_on=trained,
+                complete=evidence.incomplete(arm) is None,
+                accuracy={
+                    task.name: _accuracy(evidence.samples(arm.name, task.name))
+                    for task in evidence.run.tasks
+                },
+                cost=_cost(arm, evidence.samples(arm.name)),
+            )
+        )
+    return tuple(arms)
+
+
+def _accuracy(samples: Samples) -> dict[str, Figure]:
+    if not samples:
+        return dict.fromkeys(
+            ("exact_match", "contains", "digit_accuracy"), absent("no samples were answered")
+        )
+    n = len(samples)
+    contains = [score for s in samples if (score := s.scores.get("contains")) is not None]
+    digits = [score for s in samples if (score := s.scores.get("digit_accuracy")) is not None]
+    loose = absent("not scored")
+    if contains and all(score in (0.0, 1.0) for score in contains):
+        loose = rate_figure(round(sum(contains)), len(contains))
+    per_digit = absent("not scored for at least two samples")
+    if found := mean(digits):
+        per_digit = _estimated(found, "t interval")
+    return {
+        "exact_match": rate_figure(exact(samples), n),
+        "contains": loose,
+        "digit_accuracy": per_digit,
+    }
+
+
+def _cost(arm: ArmRecord, samples: Samples) -> dict[str, Figure]:
+    found = {
+        "cache_tokens": _median("cache_tokens", [s.cache_tokens for s in samples], samples),
+        "cache_bytes": _median("cache_bytes", [s.cache_bytes for s in samples], samples),
+        "compress_seconds": _median(
+            "compress_seconds",
+            [
+                s.timing.compress_seconds / max(1, s.timing.batch_size)
+                for s in samples
+                if s.timing.compress_seconds is not None
+            ],
+            samples,
+            "this arm reads no context of its own",
+        ),
+        "first_token_seconds": _median(
+            "first_token_seconds", [s.timing.first_token_seconds for s in samples], samples
+        ),
+        "decode_tokens_per_second": _median(
+            "decode_tokens_per_second",
+            [
+                s.timing.decode_steps / s.timing.decode_seconds
+                for s in samples
+                if s.timing.decode_steps > 0 and s.timing.decode_seconds > 0
+            ],
+            samples,
+            "no answer was longer than one token",
+        ),
+        "throughput": _throughput(arm),
+        "steady_one": _steady(arm.steady_one),
+        "steady_many": _steady(arm.steady_many),
+    }
+    return {name: found[name] for name in COST_METRICS}
+
+
+def _median(
+    metric: str,
+    values: Sequence[float],
+    samples: Sequence[SampleRecord],
+    reason: str = "no samples were answered",
+) -> Figure:
+    if not values:
+        return absent(reason if samples else "no samples were answered")
+    show: Callable[[float], str] = METRICS[metric].format
+    middle, n = statistics.median(values), len(values)
+    low, high = min(values), max(values)
+    if low == high:
+        detail = f"the same in all n = {n:,}"
+    else:
+        first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+        low, high = first, third
+        detail = f"median; quartiles {show(first)} to {show(third)}, n = {n:,}"
+    batch = max(sample.timing.batch_size for sample in samples)
+    if metric.endswith(("_seconds", "_per_second")) and batch > 1:
+        detail += f", batches of up to {batch}"
+    return Figure(value=middle, low=low, high=high, n=n, text=show(middle), detail=detail)
+
+
+def _throughput(arm: ArmRecord) -> Figure:
+    rounds = arm.throughput_rounds
+    if isinstance(rounds, NotMeasured):
+        return absent(rounds.not_measured)
+    timed = [found for found in rounds if found.seconds > 0]
+    if not timed:
+        return absent("no timing rounds were recorded")
+    speeds = [found.tokens_per_second for found in timed]
+    contexts = "/".join(str(count) for count in sorted({found.contexts for found in timed}))
+    show = METRICS["throughput"].format
+    return Figure(
+        value=statistics.median(speeds),
+        low=min(speeds),
+        high=max(speeds),
+        n=len(speeds),
+        text=show(statistics.median(speeds)),
+        detail=f"median of {len(speeds)} rounds, {contexts} contexts; "
+        f"{show(min(speeds))} to {show(max(speeds))}",
+    )
+
+
+def _steady(state: SteadyState | NotMeasured) -> Figure:
+    if isinstance(state, NotMeasured):
+        return absent(state.not_measured)
+    show = METRICS["torch_allocated_bytes"].format
+    plural = "s" if state.contexts_held != 1 else ""
+    return Figure(
+        value=state.torch_allocated_bytes,
+        n=1,
+        text=show(state.torch_allocated_bytes),
+        detail=f"{state.contexts_held} context{plural} of {state.context_tokens:,} tokens; "
+        f"of it keys and values {show(state.cache_bytes)}",
+    )

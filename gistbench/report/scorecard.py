@@ -1,0 +1,209 @@
+"""A run directory in, a scorecard out: as a page, as a record and as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gistbench.metrics import format_bytes, format_count
+from gistbench.records import RunRecord, read_json, write_atomically, write_json
+from gistbench.report.card import ArmFigures, CheckStatus, Line, Published, Scorecard, Verdict
+from gistbench.report.criteria import CriteriaBlock, load_criteria
+from gistbench.report.depth import depth_tables
+from gistbench.report.evidence import Evidence, load_evidence
+from gistbench.report.failures import failure_lists
+from gistbench.report.figures import arm_figures
+from gistbench.report.pages import html_page, markdown_page
+from gistbench.report.tables import comparison_table, paired_rows, phase_table
+from gistbench.report.timeline import memory_notes, memory_tracks
+from gistbench.report.validity import validity_checks
+from gistbench.report.verdicts import judge_run, score
+
+SEVERITY: tuple[CheckStatus, ...] = ("INVALID-LEAK", "INVALID", "MISSING", "WARNING", "OK")
+
+HTML_FILE, JSON_FILE, MARKDOWN_FILE = "scorecard.html", "scorecard.json", "scorecard.md"
+
+
+@dataclass(frozen=True, slots=True)
+class ScorecardPaths:
+    """Where a scorecard was written."""
+
+    html: Path
+    json: Path
+    markdown: Path
+
+
+def render(run_dir: Path, published: Path | None = None) -> ScorecardPaths:
+    """Write `scorecard.html`, `scorecard.json` and `scorecard.md` into a run directory.
+
+    Args:
+        run_dir: What `gistbench run` wrote.
+        published: Another run's `scorecard.json`, shown beside this one.
+
+    Raises:
+        UsageError: A record is missing or broken, or the folder cannot be written.
+    """
+    card = build_scorecard(
+        load_evidence(run_dir),
+        load_criteria(),
+        read_json(published, Scorecard) if published else None,
+    )
+    paths = ScorecardPaths(
+        html=run_dir / HTML_FILE, json=run_dir / JSON_FILE, markdown=run_dir / MARKDOWN_FILE
+    )
+    write_json(paths.json, card)
+    write_atomically(paths.html, html_page(card))
+    write_atomically(paths.markdown, markdown_page(card))
+    return paths
+
+
+def build_scorecard(
+    evidence: Evidence, criteria: CriteriaBlock, published: Scorecard | None = None
+) -> Scorecard:
+    """Work out every figure of the scorecard."""
+    run = evidence.run
+    verdicts, arms = judge_run(criteria, evidence), arm_figures(evidence)
+    ratio = next((v.value_text for v in verdicts if v.id == "compression_ratio" and v.value), "")
+    checkpoint = run.checkpoint.name if run.checkpoint else "no gist checkpoint"
+    tracks = memory_tracks(evidence)
+    checks = sorted(validity_checks(evidence), key=lambda check: SEVERITY.index(check.status))
+    title = f"{run.base.name}, {checkpoint}, {ratio or 'compression not measured'}"
+    if published is not None:
+        verdicts = _beside_published(verdicts, published)
+    return Scorecard(
+        title=title,
+        model=run.base.name,
+        checkpoint=checkpoint,
+        ratio=ratio,
+        created=run.created,
+        base_fingerprint=run.base.fingerprint,
+        checkpoint_sha256=run.checkpoint.sha256 if run.checkpoint else None,
+        weights_note=run.base.weights_note,
+        fairness=tuple(_fairness(run)),
+        score=score(verdicts),
+        invalid=tuple(check.text for check in checks if check.status == "INVALID-LEAK"),
+        verdicts=verdicts,
+        checks=tuple(checks),
+        arms=arms,
+        comparison=comparison_table(arms, [task.name for task in run.tasks]),
+        paired=tuple(paired_rows(evidence)),
+        depth=depth_tables(evidence),
+        memory=tracks,
+        memory_notes=memory_notes(run.arms, tracks),
+        memory_phases=phase_table(run.arms),
+        failures=failure_lists(evidence),
+        tasks=tuple(_tasks(run)),
+        environment=tuple(_environment(run)),
+        notes=run.notes,
+        command=run.command,
+        published=_published(published, run, arms) if published else None,
+    )
+
+
+def _fairness(run: RunRecord) -> list[str]:
+    """What the arms' weights have seen, in plain words."""
+    groups: dict[str, list[str]] = {}
+    for arm in run.arms:
+        if arm.trained_on:
+            seen = f"answered with weights trained on the task family {', '.join(arm.trained_on)}"
+        elif arm.weights == "base":
+            seen = "answered with the base model's weights, which were not trained on the task"
+        else:
+            seen = "answered with trained weights; the records do not say on what"
+        groups.setdefault(seen, []).append(arm.name)
+    lines = [
+        f"{'Arms' if len(names) > 1 else 'Arm'} {' and '.join(names)} {seen}."
+        for seen, names in groups.items()
+    ]
+    trained = {arm.name for arm in run.arms if arm.trained_on}
+    if "gist" in trained and "full" in {arm.name for arm in run.arms} - trained:
+        lines.append(
+            "A higher accuracy of gist than of full therefore shows training on the task, not that "
+            "gists hold more than the context."
+        )
+    return lines
+
+
+def _beside_published(verdicts: tuple[Verdict, ...], published: Scorecard) -> tuple[Verdict, ...]:
+    others = {verdict.id: verdict for verdict in published.verdicts}
+    return tuple(
+        verdict.model_copy(update={"published": _in_one_line(others[verdict.id])})
+        if verdict.id in others
+        else verdict
+        for verdict in verdicts
+    )
+
+
+def _in_one_line(verdict: Verdict) -> str:
+    parts = (verdict.value_text, verdict.interval_text) if verdict.value is not None else ()
+    return "; ".join(part for part in (verdict.outcome_text, *parts) if part)
+
+
+def _published(other: Scorecard, run: RunRecord, arms: tuple[ArmFigures, ...]) -> Published:
+    """The other scorecard's main figures, and whether it is about the same weights."""
+    here = run.checkpoint.sha256 if run.checkpoint else None
+    same = other.base_fingerprint == run.base.fingerprint and other.checkpoint_sha256 == here
+    lines = []
+    names = [arm.name for arm in arms] + [a.name for a in other.arms]
+    for name in dict.fromkeys(names):
+        arm = next((found for found in other.arms if found.name == name), None)
+        for task, figures in (arm.accuracy if arm else {}).items():
+            found = figures["exact_match"]
+            if found.value is not None:
+                lines.append(Line(label=f"{name}, {task}", text=f"{found.text} ({found.detail})"))
+    n = next((v.n for v in other.verdicts if v.id == "passkey_accuracy" and v.n), None)
+    return Published(
+        title=other.title,
+        label=f"published result, n = {n:,}" if n else "published result",
+        score=f"{other.score.text}, {other.score.measurable}",
+        comparability="same base model and checkpoint"
+        if same
+        else "another base model or checkpoint: not the same thing measured again",
+        lines=tuple(lines),
+    )
+
+
+def _tasks(run: RunRecord) -> list[Line]:
+    return [
+        Line(
+            label=task.name,
+            text=f"version {task.version}, {task.language}, {format_count(task.context_tokens)} "
+            f"context tokens, {format_count(task.num_samples)} samples, seed {task.seed}, "
+            f"chance floor {task.chance_floor:g}, samples {task.samples_sha256[:12]}",
+        )
+        for task in run.tasks
+    ]
+
+
+def _environment(run: RunRecord) -> list[Line]:
+    where, base, checkpoint = run.provenance, run.base, run.checkpoint
+    commit = where.git_commit or "not run from a git checkout"
+    rows = [
+        ("Run", run.created),
+        ("gistbench", where.gistbench_version),
+        ("Commit", f"{commit}, with uncommitted changes" if where.git_dirty else commit),
+        ("Device", f"{where.device_name} ({where.device}), {where.num_cpu_cores} CPU cores"),
+        ("Platform", f"{where.platform}, Python {where.python}"),
+        ("Base model", f"{base.name} ({base.model_type}), {base.source}"),
+        ("Base weights", f"{base.num_parameters:,} parameters, sha256 {base.fingerprint[:16]}"),
+        ("Precision", f"{base.dtype}, quantisation {base.quantization}"),
+        ("Keys and values", f"{base.key_value_bytes_per_token:,} bytes a token"),
+        ("Packages", ", ".join(f"{name} {v}" for name, v in sorted(where.packages.items()))),
+    ]
+    if checkpoint:
+        rows[6:6] = [
+            (
+                "Checkpoint",
+                f"{checkpoint.name}, {checkpoint.num_gists} gists, "
+                f"{checkpoint.trained_parameters:,} trained parameters, "
+                f"{format_bytes(checkpoint.size_bytes)}, sha256 {checkpoint.sha256[:16]}",
+            ),
+            ("Training", checkpoint.training_summary),
+        ]
+    if where.driver_version or where.cuda_version:
+        versions = (
+            f"driver {where.driver_version or 'unknown'}, CUDA {where.cuda_version or 'unknown'}"
+        )
+        memory = where.device_total_bytes
+        rows.insert(4, ("GPU", versions + (f", {format_bytes(memory)}" if memory else "")))
+    return [Line(label=label, text=text) for label, text in rows if text]
