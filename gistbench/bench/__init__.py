@@ -1,0 +1,1 @@
+"""A run: arms x tasks -> records, each arm in a process of its own."""

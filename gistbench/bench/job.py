@@ -1,0 +1,88 @@
+"""What a worker process is asked to do, and what it says while doing it. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gistbench.records import (
+    ArmRecord,
+    BaseModelRecord,
+    NotMeasured,
+    Provenance,
+    Record,
+    SteadyState,
+    TaskRecord,
+    ThroughputRound,
+)
+
+Mode = Literal["probe", "evaluate", "timing"]
+
+
+class Job(Record):
+    """One worker's order.
+
+    Attributes:
+        mode: "probe": load, say what is here, measure one prefill. "evaluate": answer all
+            samples, then measure the steady state. "timing": one round of the speed measurement.
+        folder: Where the run keeps its work.
+        round_index: Of a timing round.
+    """
+
+    mode: Mode
+    arm: str
+    folder: str
+    base: str
+    revision: str | None
+    checkpoint: str | None
+    tasks: tuple[str, ...]
+    context_tokens: int
+    samples: int
+    seed: int
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    quantization: Literal["none", "nf4"]
+    batch_size: int
+    contexts_held: int
+    allow_other_precision: bool
+    trust_remote_code: bool
+    keep_gists: bool = False
+    round_index: int = 0
+
+
+class Probe(Record):
+    """What the probe found."""
+
+    base: BaseModelRecord
+    provenance: Provenance
+    prefill_seconds: float
+
+
+class ArmResult(Record):
+    """What an evaluation leaves besides samples and memory."""
+
+    arm: ArmRecord
+    tasks: tuple[TaskRecord, ...]
+
+
+class SteadyResult(Record):
+    """Memory while contexts are held."""
+
+    one: SteadyState | NotMeasured
+    many: SteadyState | NotMeasured
+
+
+class TimingResult(Record):
+    """One round of one arm."""
+
+    outcome: ThroughputRound | NotMeasured
+
+
+class Event(Record):
+    """One line of a worker's standard output."""
+
+    kind: Literal["progress", "status", "error", "done"]
+    text: str = ""
+    task: str = ""
+    done: int = 0
+    total: int = 0
+    resumed: bool = False

@@ -1,0 +1,325 @@
+"""`gistbench run`: every arm on the same samples, then one directory of records.
+
+A run directory is claimed by its settings: the same settings go on where a run stopped, others are
+refused. While arms are at work their answers lie in ``work/``; the records appear at the end, whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from gistbench import generators
+from gistbench.arms.names import ARM_NAMES, with_controls
+from gistbench.bench.job import ArmResult, Event, Job, Mode, Probe, TimingResult
+from gistbench.bench.processes import run_worker
+from gistbench.config import RunConfig
+from gistbench.errors import UsageError
+from gistbench.models.catalog import find_model
+from gistbench.models.manifest import Manifest, checkpoint_record, find_checkpoint, read_manifest
+from gistbench.records import (
+    MEMORY_FILE,
+    RUN_FILE,
+    SAMPLES_FILE,
+    ArmRecord,
+    MemoryRecord,
+    NotMeasured,
+    RunRecord,
+    SampleRecord,
+    ThroughputRound,
+    cannot_write,
+    read_json,
+    read_jsonl,
+    write_atomically,
+    write_json,
+    write_jsonl,
+)
+
+WORK_FOLDER = "work"
+DEFAULT_SAMPLES = 200
+MIN_SAMPLES = 6
+LOAD_SECONDS = 12.0
+
+
+class Display(Protocol):
+    """What a run tells the person watching."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def arm(self, arm: str, text: str) -> None:
+        """What an arm is doing, when it is not answering samples."""
+
+    def progress(self, arm: str, task: str, done: int, total: int) -> None:
+        """Samples answered."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run in progress."""
+
+    config: RunConfig
+    folder: Path
+    display: Display
+    command: str
+    arms: tuple[str, ...]
+    manifest: Manifest | None
+    base: str
+    samples: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def work(self) -> Path:
+        """Where unfinished things lie."""
+        return self.folder / WORK_FOLDER
+
+    def job(self, mode: Mode, arm: str, *, round_index: int = 0) -> Job:
+        """An order for a worker."""
+        config = self.config
+        return Job(
+            mode=mode,
+            arm=arm,
+            folder=str(self.work.resolve()),
+            base=self.base,
+            revision=config.revision,
+            checkpoint=config.checkpoint,
+            tasks=config.tasks,
+            context_tokens=config.context_tokens,
+            samples=max(1, self.samples),
+            seed=config.seed,
+            device=config.device,
+            dtype=config.dtype,
+            quantization=config.quantization,
+            batch_size=config.batch_size,
+            contexts_held=config.contexts_held,
+            allow_other_precision=config.allow_other_precision,
+            trust_remote_code=config.trust_remote_code,
+            keep_gists=mode == "evaluate" and "swapped" in self.arms,
+            round_index=round_index,
+        )
+
+
+def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> Path:
+    """Evaluate every arm and write the run's records.
+
+    Args:
+        config: Everything that determines the run.
+        folder: The run directory.
+        display: Told of the progress.
+        command: The command line, for the record.
+
+    Returns:
+        The run directory, holding run.json, samples.jsonl and memory.jsonl.
+
+    Raises:
+        UsageError: Something in the settings cannot be; nothing done before is lost.
+    """
+    generators.require_tasks(config.tasks)
+    arms = with_controls(config.models)
+    manifest = _manifest(config, arms)
+    base = config.base or (manifest.base.name if manifest else "smollm2-135m")
+    find_model(base)
+    check_writable(folder)
+    state = Run(config, folder, display, command, arms, manifest, base)
+    if not _claim(state):
+        display.say(f"{folder} already holds this run, complete; nothing to do")
+        return folder
+    found = _probe(state)
+    _choose_samples(state, found)
+    results = {arm: _evaluate(state, arm) for arm in state.arms}
+    rounds = _timing(state, on_gpu=found.provenance.device.startswith("cuda"))
+    _write(state, found, results, rounds)
+    shutil.rmtree(state.work, ignore_errors=True)
+    return folder
+
+
+def _manifest(config: RunConfig, arms: tuple[str, ...]) -> Manifest | None:
+    if config.checkpoint is not None:
+        return read_manifest(find_checkpoint(config.checkpoint))
+    needing = [name for name in arms if ARM_NAMES[name].needs_checkpoint]
+    if needing:
+        raise UsageError(
+            f"arm {needing[0]} needs a gist checkpoint; pass --checkpoint NAME_OR_FOLDER, for "
+            "instance one that `gistbench train` wrote (`gistbench models` lists those that ship)"
+        )
+    return None
+
+
+def _claim(state: Run) -> bool:
+    """Take the directory for these settings; say whether anything is left to do."""
+    settings = state.config.model_dump(mode="json")
+    finished = state.folder / RUN_FILE
+    started = state.work / "settings.json"
+    if finished.is_file():
+        _require_same(read_json(finished, RunRecord).settings, settings, state.folder)
+        return False
+    if started.is_file():
+        _require_same(json.loads(started.read_text(encoding="utf-8")), settings, state.folder)
+        state.display.say(f"going on with the run in {state.folder}")
+        return True
+    if state.folder.exists() and (not state.folder.is_dir() or any(state.folder.iterdir())):
+        raise UsageError(
+            f"{state.folder} is in use by something else than a run; choose another --output"
+        )
+    write_atomically(started, json.dumps(settings, indent=2) + "\n")
+    return True
+
+
+def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        name = differing[0]
+        raise UsageError(
+            f"{folder} holds a run with other settings ({name} {before.get(name)!r}, now "
+            f"{now.get(name)!r}); choose another --output"
+        )
+
+
+def _probe(state: Run) -> Probe:
+    path = state.work / "probe.json"
+    if not path.is_file():
+        state.display.arm(state.arms[0], "loading, and timing one context")
+        run_worker(state.job("probe", state.arms[0]), lambda _: None)
+    return read_json(path, Probe)
+
+
+def _choose_samples(state: Run, found: Probe) -> None:
+    """Take the number of samples asked for, or what the time allows at the measured rate."""
+    plan = state.work / "samples.json"
+    if plan.is_file():
+        chosen = json.loads(plan.read_text(encoding="utf-8"))
+        state.samples, note = chosen["samples"], chosen["note"]
+    else:
+        state.samples, note = samples_for(state.config, found.prefill_seconds, state.arms)
+        write_atomically(plan, json.dumps({"samples": state.samples, "note": note}) + "\n")
+    if note:
+        state.notes.append(note)
+        state.display.say(note)
+
+
+def samples_for(
+    config: RunConfig, prefill_seconds: float, arms: tuple[str, ...]
+) -> tuple[int, str]:
+    """How many samples a run takes, and the sentence that says why.
+
+    Args:
+        config: With `samples`, that is the answer; with `time_budget_seconds`, as many as fit.
+        prefill_seconds: Measured seconds of reading one context.
+        arms: All arms; only those that read contexts cost prefill time.
+    """
+    if config.samples is not None:
+        return config.samples, ""
+    if config.time_budget_seconds is None:
+        return DEFAULT_SAMPLES, ""
+    reading = sum(arm in ("gist", "full") for arm in arms)
+    for_answers = 1.25
+    per_sample = max(1e-6, reading * prefill_seconds * for_answers)
+    left = config.time_budget_seconds - LOAD_SECONDS * len(arms)
+    samples = max(MIN_SAMPLES, int(left / per_sample))
+    samples = min(samples, DEFAULT_SAMPLES)
+    return samples, (
+        f"{samples} samples: one context took {prefill_seconds:.1f} s to read here, and about "
+        f"{config.time_budget_seconds:.0f} s were allowed (at least {MIN_SAMPLES})"
+    )
+
+
+def _evaluate(state: Run, arm: str) -> ArmResult:
+    path = state.work / f"{arm}.json"
+    if not path.is_file():
+        state.display.arm(arm, "loading")
+
+        def listen(event: Event) -> None:
+            if event.kind == "progress":
+                state.display.progress(arm, event.task, event.done, event.total)
+            elif event.kind == "status":
+                state.display.arm(arm, event.text)
+
+        run_worker(state.job("evaluate", arm), listen)
+    return read_json(path, ArmResult)
+
+
+def _timing(
+    state: Run, *, on_gpu: bool
+) -> dict[str, tuple[ThroughputRound, ...] | NotMeasured]:
+    """Rounds of the speed measurement, the arms taking turns."""
+    measured = [arm for arm in state.arms if not ARM_NAMES[arm].is_control]
+    if not on_gpu:
+        reason = "no NVIDIA GPU in this run: decoding speed is measured on one only"
+        return {arm: NotMeasured(not_measured=reason) for arm in state.arms}
+    control = NotMeasured(not_measured="a control: its speed decides nothing")
+    outcomes: dict[str, tuple[ThroughputRound, ...] | NotMeasured] = {
+        arm: control for arm in state.arms
+    }
+    rounds: dict[str, list[ThroughputRound]] = {arm: [] for arm in measured}
+    for round_index in range(state.config.timing_rounds):
+        for arm in measured:
+            path = state.work / f"{arm}.timing-{round_index}.json"
+            if not path.is_file():
+                text = f"timing, round {round_index + 1} of {state.config.timing_rounds}"
+                state.display.arm(arm, text)
+                run_worker(state.job("timing", arm, round_index=round_index), lambda _: None)
+            outcome = read_json(path, TimingResult).outcome
+            if isinstance(outcome, NotMeasured):
+                outcomes[arm] = outcome
+            else:
+                rounds[arm].append(outcome)
+    for arm in measured:
+        if rounds[arm]:
+            outcomes[arm] = tuple(rounds[arm])
+        elif outcomes[arm] is control:
+            outcomes[arm] = NotMeasured(not_measured="--timing-rounds 0: no round was asked for")
+    return outcomes
+
+
+def _write(
+    state: Run,
+    found: Probe,
+    results: dict[str, ArmResult],
+    rounds: dict[str, tuple[ThroughputRound, ...] | NotMeasured],
+) -> None:
+    arms: list[ArmRecord] = [
+        results[arm].arm.model_copy(update={"throughput_rounds": rounds[arm]})
+        for arm in state.arms
+    ]
+    samples = [item for arm in state.arms for item in _lines(state, arm, "samples", SampleRecord)]
+    memory = [item for arm in state.arms for item in _lines(state, arm, "memory", MemoryRecord)]
+    record = RunRecord(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=state.command,
+        settings=state.config.model_dump(mode="json"),
+        provenance=found.provenance,
+        base=found.base,
+        checkpoint=checkpoint_record(state.manifest) if state.manifest else None,
+        tasks=results[state.arms[0]].tasks,
+        arms=tuple(arms),
+        notes=tuple(state.notes),
+    )
+    write_jsonl(state.folder / SAMPLES_FILE, samples)
+    write_jsonl(state.folder / MEMORY_FILE, memory)
+    # Last: a directory with run.json is a complete run.
+    write_json(state.folder / RUN_FILE, record)
+
+
+def _lines(state: Run, arm: str, name: str, kind: Callable[..., Any]) -> list[Any]:
+    return list(read_jsonl(state.work / f"{arm}.{name}.jsonl", kind))  # type: ignore[arg-type]
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before any work.
+
+    Raises:
+        UsageError: With the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{time.time_ns()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error

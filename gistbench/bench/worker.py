@@ -1,0 +1,273 @@
+"""One process for one arm: ``python -m gistbench.bench.worker JOB.json``.
+
+Results go to files; standard output carries `Event` lines alone, standard error the libraries'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from gistbench import generators
+from gistbench.bench.job import ArmResult, Event, Job, Probe, SteadyResult, TimingResult
+from gistbench.bench.loaded import Loaded, load, resolve_device
+from gistbench.bench.systems import steady_state, throughput_round
+from gistbench.errors import GistbenchError, UsageError
+from gistbench.evaluation.answers import AnswerFile
+from gistbench.evaluation.lm import ArmLM, with_donors
+from gistbench.measurement import MemorySampler, provenance, timed
+from gistbench.models.prompts import split_prompt
+from gistbench.records import (
+    ArmRecord,
+    NotMeasured,
+    SampleRecord,
+    TaskRecord,
+    read_json,
+    write_json,
+    write_jsonl,
+)
+
+EXCERPT_CHARACTERS = 300
+
+
+def emit(event: Event) -> None:
+    """Say something to the parent process."""
+    print(event.model_dump_json(), file=_events, flush=True)
+
+
+_events = sys.stdout
+
+
+def main() -> None:
+    """Do the job named on the command line."""
+    global _events
+    # Libraries may print; only events may reach the parent.
+    _events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    _quiet()
+    job = read_json(Path(sys.argv[1]), Job)
+    try:
+        {"probe": probe, "evaluate": evaluate, "timing": timing}[job.mode](job)
+    except GistbenchError as error:
+        emit(Event(kind="error", text=str(error)))
+        sys.exit(2)
+    emit(Event(kind="done"))
+
+
+def probe(job: Job) -> None:
+    """Say what is here, and how long one context takes to read."""
+    device = resolve_device(job.device)
+    with MemorySampler(job.arm, device) as sampler:
+        loaded = load(job, device, sampler.phase)
+        prompt = _prompts(job, loaded, 1)[0]
+        loaded.engine.warm_up(prompt)
+        with timed(device) as watch:
+            loaded.engine.hold(prompt)
+    found = Probe(
+        base=loaded.record, provenance=provenance(device), prefill_seconds=watch.seconds
+    )
+    write_json(Path(job.folder) / "probe.json", found)
+
+
+def timing(job: Job) -> None:
+    """One round of the speed measurement."""
+    device = resolve_device(job.device)
+    with MemorySampler(job.arm, device) as sampler:
+        loaded = load(job, device, sampler.phase)
+        prompts = _prompts(job, loaded, min(job.samples, job.contexts_held))
+        loaded.engine.warm_up(prompts[0])
+        outcome = throughput_round(loaded.engine, prompts, job.contexts_held, job.round_index)
+    path = Path(job.folder) / f"{job.arm}.timing-{job.round_index}.json"
+    write_json(path, TimingResult(outcome=outcome))
+
+
+def evaluate(job: Job) -> None:
+    """Answer every sample of every task, then hold contexts and read the memory."""
+    folder = Path(job.folder)
+    device = resolve_device(job.device)
+    with MemorySampler(job.arm, device) as sampler:
+        emit(Event(kind="status", text="loading"))
+        with sampler.phase("load"):
+            loaded = load(job, device, sampler.phase)
+        prompts = _prompts(job, loaded, min(job.samples, job.contexts_held))
+        loaded.engine.warm_up(prompts[0])
+        samples, tasks = _answer(job, loaded)
+        steady = SteadyResult(
+            one=steady_state(loaded.engine, sampler, prompts, 1),
+            many=steady_state(loaded.engine, sampler, prompts, job.contexts_held),
+        )
+    arm = ArmRecord(
+        name=job.arm,
+        description=loaded.engine.arm.about.description,
+        weights="base+adapter" if loaded.manifest is not None else "base",
+        trained_on=loaded.manifest.trained_on if loaded.manifest is not None else (),
+        complete=len(samples) == job.samples * len(job.tasks),
+        num_samples=len(samples),
+        phases=sampler.phases(),
+        steady_one=steady.one,
+        steady_many=steady.many,
+        throughput_rounds=NotMeasured(not_measured="no timing round has run"),
+        weights_bytes=loaded.weights_bytes,
+    )
+    write_jsonl(folder / f"{job.arm}.samples.jsonl", samples)
+    write_jsonl(folder / f"{job.arm}.memory.jsonl", sampler.records())
+    write_json(folder / f"{job.arm}.json", ArmResult(arm=arm, tasks=tasks))
+
+
+def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRecord, ...]]:
+    """Let lm-eval ask and score."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    identity = {
+        "arm": job.arm,
+        "base": loaded.record.fingerprint,
+        "checkpoint": loaded.manifest.adapter_sha256 if loaded.manifest else None,
+        "dtype": loaded.record.dtype,
+        "quantization": job.quantization,
+        "device": loaded.engine.device.partition(":")[0],
+    }
+
+    def progress(task: str, done: int, total: int, resumed: bool) -> None:
+        emit(Event(kind="progress", task=task, done=done, total=total, resumed=resumed))
+
+    model = ArmLM(
+        loaded.engine,
+        batch_size=job.batch_size,
+        identity=identity,
+        answers=AnswerFile(Path(job.folder) / f"{job.arm}.answers.jsonl"),
+        progress=progress,
+    )
+    manager = TaskManager(
+        include_path=str(generators.tasks_folder()),
+        include_defaults=False,
+        metadata={
+            "context_tokens": job.context_tokens,
+            "num_samples": job.samples,
+            "seed": job.seed,
+            "tokenizer": str(loaded.engine.base.folder),
+        },
+    )
+    missing = set(job.tasks) - set(manager.all_tasks)
+    if missing:
+        raise UsageError(
+            f"lm-eval skips task {min(missing)}: its YAML is broken; run "
+            f"`gistbench lm-eval validate --tasks {min(missing)}` to see where"
+        )
+    results = simple_evaluate(
+        model=model,
+        tasks=list(job.tasks),
+        task_manager=manager,
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    samples: list[SampleRecord] = []
+    tasks: list[TaskRecord] = []
+    for name in job.tasks:
+        entries = results["samples"][name]
+        records = [_sample_record(job.arm, name, entry, model) for entry in entries]
+        samples += records
+        tasks.append(_task_record(job, name, records))
+    return samples, tuple(tasks)
+
+
+def _sample_record(arm: str, task: str, entry: dict[str, Any], model: ArmLM) -> SampleRecord:
+    doc = entry["doc"]
+    prompt_hash = hashlib.sha256((doc["context"] + doc["question"]).encode()).hexdigest()
+    response = model.responses[prompt_hash]
+    start, end = doc.get("needle_start"), doc.get("needle_end")
+    excerpt = needle = ""
+    if start is not None and end is not None:
+        needle = doc["context"][start:end]
+        excerpt = doc["context"][max(0, start - EXCERPT_CHARACTERS) : end + EXCERPT_CHARACTERS]
+    return SampleRecord(
+        arm=arm,
+        task=task,
+        sample_id=doc["id"],
+        index=doc["index"],
+        seed=doc["seed"],
+        num_gists=response.cache_tokens if model.engine.arm.about.needs_checkpoint else None,
+        depth=doc.get("depth"),
+        needle_depth=doc.get("needle_depth"),
+        excerpt=excerpt,
+        excerpt_needle=needle,
+        expected=doc["answer"],
+        scores={name: float(entry[name]) for name in entry["metrics"]},
+        **response.model_dump(),
+    )
+
+
+def _task_record(job: Job, name: str, records: list[SampleRecord]) -> TaskRecord:
+    definition = generators.task_definition(name)
+    metadata = definition["metadata"]
+    hashes = "".join(record.prompt_sha256 for record in records)
+    return TaskRecord(
+        name=name,
+        version=str(metadata["version"]),
+        language=metadata["language"],
+        context_tokens=job.context_tokens,
+        num_samples=len(records),
+        seed=job.seed,
+        chance_floor=float(metadata["chance_floor"]),
+        generation=definition["generation_kwargs"],
+        samples_sha256=hashlib.sha256(hashes.encode()).hexdigest(),
+    )
+
+
+def _prompts(job: Job, loaded: Loaded, count: int) -> list[Any]:
+    """The first prompts of the first task, outside lm-eval, for warm-up and holding."""
+    from gistbench.arms.base import Prompt
+
+    tokenizer = loaded.engine.base.tokenizer
+    task = job.tasks[0]
+    prompts = []
+    for index in range(max(2, count)):
+        try:
+            sample = generators.generator(task).build_sample(
+                tokenizer,
+                language=generators.language(task),
+                split="test",
+                context_tokens=job.context_tokens,
+                index=index,
+                seed=job.seed,
+            )
+        except ValueError as error:
+            raise UsageError(f"--context-tokens: {error}") from error
+        digest = hashlib.sha256((sample.context + sample.question).encode()).hexdigest()
+        tokens = split_prompt(tokenizer, sample.context, sample.question)
+        prompts.append(Prompt(sample.id, digest, sample.answer, tokens))
+    _require_room(job, loaded, prompts[0].tokens)
+    return with_donors(prompts)
+
+
+def _require_room(job: Job, loaded: Loaded, tokens: Any) -> None:
+    num_gists = len(loaded.engine.reader.gist_ids)
+    generated = max(
+        int(generators.task_definition(task)["generation_kwargs"].get("max_gen_toks", 32))
+        for task in job.tasks
+    )
+    beside = num_gists + len(tokens.question) + generated
+    if len(tokens.context) + beside > loaded.engine.base.max_positions:
+        raise UsageError(
+            f"--context-tokens {job.context_tokens:,} with {beside} tokens of gists, question and "
+            f"answer exceeds the {loaded.engine.base.max_positions:,} positions of {job.base}; "
+            f"pass --context-tokens {loaded.engine.base.max_positions - beside} or less"
+        )
+
+
+def _quiet() -> None:
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The command line: thin handlers, heavy imports inside them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from rich.console import Console
+
+from gistbench import __version__
+from gistbench.config import Device, RunConfig, TrainConfig, load_preset, load_yaml, merge, validate
+from gistbench.errors import GistbenchError, PrerequisiteError, UsageError
+
+EXIT_DONE, EXIT_USAGE = 0, 2
+
+app = App(
+    name="gistbench",
+    version=__version__,
+    help="Benchmark harness for gist-token context compression: train, run, judge.",
+)
+
+_fields = Group("Configuration fields", help="Any of these overrides the preset or file.")
+
+
+@app.command
+def train(
+    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=_fields)] = None,
+    *,
+    preset: str | None = None,
+    config: Path | None = None,
+    output: Path | None = None,
+    device: Device = "auto",
+    resume: bool = True,
+) -> None:
+    """Train a gist checkpoint.
+
+    Args:
+        overrides: Fields of the configuration.
+        preset: Name of a shipped configuration (gist-10, gist-global-10).
+        config: A YAML file with the same fields.
+        output: Folder of the run (default: checkpoints/NAME). An unfinished run there goes on.
+        device: Where to train.
+        resume: Go on from the newest state in the folder; --no-resume refuses a used folder.
+    """
+    settings = _train_config(preset, config, overrides)
+    folder = output or Path("checkpoints") / settings.name
+    if not resume and folder.exists() and any(folder.iterdir()):
+        raise UsageError(
+            f"{folder} is not empty; choose another --output, or drop --no-resume to go on there"
+        )
+    chosen = _device(device)
+    _quiet()
+    from gistbench.training.run import train as run_training
+
+    done = run_training(settings, folder, device=chosen, resume=resume)
+    Console().print(f"gist checkpoint: {done}", highlight=False)
+
+
+def _train_config(
+    preset: str | None, config: Path | None, overrides: TrainConfig | None
+) -> TrainConfig:
+    if preset is not None and config is not None:
+        raise UsageError("--preset and --config both name a configuration; give one of them")
+    fields: dict[str, Any] = {}
+    where = "command line"
+    if preset is not None:
+        fields, where = load_preset(preset), f"preset {preset}"
+    elif config is not None:
+        fields, where = load_yaml(config), str(config)
+    else:
+        fields, where = load_preset("gist-10"), "preset gist-10"
+    if overrides is not None:
+        fields = merge(fields, overrides.model_dump(mode="json", exclude_unset=True))
+    return validate(TrainConfig, fields, where)
+
+
+@app.command
+def run(
+    settings: Annotated[RunConfig | None, Parameter(name="*", group=_fields)] = None,
+    *,
+    config: Path | None = None,
+    output: Path | None = None,
+) -> None:
+    """Run arms side by side on the same samples; write records and a scorecard.
+
+    Args:
+        settings: What to run.
+        config: A YAML file with the same fields.
+        output: The run directory (default: results/TIME). An unfinished run there goes on.
+    """
+    fields = load_yaml(config) if config is not None else {}
+    if settings is not None:
+        fields = merge(fields, settings.model_dump(mode="json", exclude_unset=True))
+    for name in ("models", "tasks"):
+        if name in fields:
+            fields[name] = _split_commas(fields[name])
+    chosen = validate(RunConfig, fields, str(config) if config is not None else "command line")
+    folder = output or Path("results") / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    from gistbench.bench.run import run as run_arms
+    from gistbench.progress import LiveDisplay
+
+    with LiveDisplay() as display:
+        run_arms(chosen, folder, display=display, command=_command(chosen))
+    _show(folder)
+
+
+@app.command
+def scorecard(run_dir: Path) -> None:
+    """Render a run's scorecard again: HTML, JSON and Markdown beside its records.
+
+    Args:
+        run_dir: A directory that `gistbench run` wrote.
+    """
+    _show(run_dir)
+
+
+def _show(folder: Path) -> None:
+    from gistbench.models.manifest import published_scorecard
+    from gistbench.records import RUN_FILE, RunRecord, read_json
+    from gistbench.report import Scorecard, render, summary_table
+
+    record = read_json(folder / RUN_FILE, RunRecord)
+    published = published_scorecard(record.checkpoint.name) if record.checkpoint else None
+    if published is not None and published.parent.resolve() == folder.resolve():
+        published = None
+    paths = render(folder, published)
+    console = Console()
+    console.print(summary_table(read_json(paths.json, Scorecard)))
+    console.print(f"scorecard: {paths.html}", highlight=False, soft_wrap=True)
+
+
+def _split_commas(values: Sequence[str]) -> list[str]:
+    return [part for value in values for part in str(value).split(",") if part]
+
+
+def _command(config: RunConfig) -> str:
+    """A command line that repeats a run."""
+    words = ["gistbench run"]
+    for name, value in config.model_dump(mode="json", exclude_unset=True).items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list):
+            words.append(f"{flag} {','.join(map(str, value))}")
+        elif value not in (None, False):
+            words.append(f"{flag} {value}")
+    return " ".join(words)
+
+
+def _device(wanted: Device) -> Any:
+    import torch
+
+    if wanted == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise PrerequisiteError(
+            "--device cuda needs an NVIDIA GPU that this PyTorch can use, and finds none "
+            f"(torch {torch.__version__}); pass --device cpu or install a CUDA build with "
+            "`make setup TORCH=...`"
+        )
+    return "cpu"
+
+
+def _quiet() -> None:
+    """Keep libraries' chatter off the terminal; errors still show."""
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; turn what the user can mend into one line and exit code 2."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (GistbenchError, CycloptsError) as error:
+        message = " ".join(str(error).split())
+        Console(stderr=True).print(f"gistbench: {message}", highlight=False, markup=False)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("\ngistbench: stopped; the same command goes on from here")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

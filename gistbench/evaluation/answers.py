@@ -1,0 +1,64 @@
+"""Answers kept on disk, so that a killed run goes on at the sample where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gistbench.evaluation.engine import Response
+from gistbench.records import cannot_write
+
+
+def answer_key(identity: dict[str, Any], prompt_hashes: Sequence[str]) -> str:
+    """Key of one batch: weights, precision and settings, and exactly these prompts in this order.
+
+    lm-eval's own cache leaves the model out of its key and would return one arm's answers as
+    another's.
+    """
+    text = json.dumps([identity, list(prompt_hashes)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class AnswerFile:
+    """An append-only JSONL file of answered batches; a line that was cut short is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._batches: dict[str, list[Response]] = {}
+        if path.is_file():
+            whole = b""
+            for line in path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break
+                whole += line
+                entry = json.loads(line)
+                self._batches[entry["key"]] = [
+                    Response.model_validate(item) for item in entry["responses"]
+                ]
+            if len(whole) != path.stat().st_size:
+                path.write_bytes(whole)
+
+    def get(self, key: str) -> list[Response] | None:
+        """The responses of a batch, if it was answered before."""
+        return self._batches.get(key)
+
+    def put(self, key: str, responses: list[Response]) -> None:
+        """Keep the responses of a batch, on disk before anything goes on.
+
+        Raises:
+            UsageError: The disk is full or cannot be written.
+        """
+        entry = {"key": key, "responses": [item.model_dump(mode="json") for item in responses]}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        self._batches[key] = responses

@@ -1,0 +1,136 @@
+"""A loaded model and an arm: answers batches of prompts and says what each cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+from gistbench.arms.base import Arm, Prompt, Reader
+from gistbench.core.cache import ContextCache
+from gistbench.models.decode import answer
+from gistbench.models.loading import BaseModel
+from gistbench.models.prompts import PromptTokens
+from gistbench.records import Phase, Record, Timing
+
+PhaseMarker = Callable[[Phase], AbstractContextManager[object]]
+
+
+def no_marker(_: Phase) -> AbstractContextManager[object]:
+    """Mark no phases."""
+    return nullcontext()
+
+
+class Response(Record):
+    """One answered prompt, before it is scored."""
+
+    prompt_sha256: str
+    output: str
+    output_tokens: int
+    context_tokens: int
+    question_tokens: int
+    cache_tokens: int
+    cache_bytes: int
+    timing: Timing
+    donor_sample_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Everything that answering needs.
+
+    Attributes:
+        base: Tokenizer and size of the vocabulary.
+        arm: How contexts are read.
+        reader: The model that reads and answers.
+        device: Where it runs.
+        clock: Seconds, after waiting for the device.
+        phase: Marks what the process is doing, for the memory sampler.
+    """
+
+    base: BaseModel
+    arm: Arm
+    reader: Reader
+    device: str
+    clock: Callable[[], float]
+    phase: PhaseMarker = no_marker
+
+    def respond(
+        self, prompts: Sequence[Prompt], *, until: Sequence[str], max_new_tokens: int
+    ) -> list[Response]:
+        """Answer one batch greedily, stopping each row at the first of the stop strings."""
+        with self.phase("compress"):
+            start = self.clock()
+            cache = self.arm.read(self.reader, prompts)
+            compress_seconds = self.clock() - start
+        tokenizer = self.base.tokenizer
+        ends = {tokenizer.eos_token_id} - {None}
+
+        def is_done(tokens: list[int]) -> bool:
+            if tokens[-1] in ends:
+                return True
+            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            return any(stop in text for stop in until)
+
+        with self.phase("decode"):
+            answers = answer(
+                self.reader.model,
+                cache,
+                [prompt.tokens.question for prompt in prompts],
+                max_new_tokens=max_new_tokens,
+                is_done=is_done,
+                num_text_tokens=self.base.num_text_tokens,
+                clock=self.clock,
+            )
+        timing = Timing(
+            batch_size=len(prompts),
+            compress_seconds=compress_seconds if self.arm.reads_context else None,
+            first_token_seconds=answers.first_token_seconds,
+            decode_seconds=answers.decode_seconds,
+            decode_steps=answers.decode_steps,
+        )
+        slots = _real_slots(cache)
+        return [
+            Response(
+                prompt_sha256=prompt.sha256,
+                output=cut_at(tokenizer.decode(tokens, skip_special_tokens=True), until),
+                output_tokens=len(tokens),
+                context_tokens=len(prompt.tokens.context),
+                question_tokens=len(prompt.tokens.question),
+                cache_tokens=kept,
+                cache_bytes=_bytes_per_slot(cache) * kept,
+                timing=timing,
+                donor_sample_id=(
+                    prompt.donor.sample_id if prompt.donor and self.arm.name == "swapped" else None
+                ),
+            )
+            for prompt, tokens, kept in zip(prompts, answers.tokens, slots, strict=True)
+        ]
+
+    def hold(self, prompt: Prompt) -> ContextCache:
+        """Read one context and hand over its cache, in memory of its own."""
+        return self.arm.read(self.reader, [prompt])
+
+    def warm_up(self, prompt: Prompt, *, num_tokens: int = 64) -> None:
+        """Run a short prompt through both passes, so that no later time includes start-up."""
+        tokens = PromptTokens(prompt.tokens.context[:num_tokens], prompt.tokens.question)
+        donor = Prompt("warm-up donor", "", "another", tokens)
+        short = Prompt("warm-up", "", "one", tokens, donor)
+        reader = Reader(self.reader.model, self.reader.gist_ids)
+        replace(self, reader=reader, phase=no_marker).respond([short], until=(), max_new_tokens=4)
+
+
+def cut_at(text: str, until: Sequence[str]) -> str:
+    """The text before the first stop string in it."""
+    for stop in until:
+        text = text.split(stop, 1)[0]
+    return text
+
+
+def _real_slots(cache: ContextCache) -> list[int]:
+    return [cache.num_slots - padding for padding in cache.layout.visible_padding]
+
+
+def _bytes_per_slot(cache: ContextCache) -> int:
+    rows_and_slots = cache.layout.batch_size * cache.num_slots
+    return cache.num_bytes // rows_and_slots if rows_and_slots else 0

@@ -1,0 +1,153 @@
+"""Arms as an lm-eval model: tasks, prompts and scoring stay lm-eval's own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+
+from gistbench.arms.base import Prompt
+from gistbench.errors import UsageError
+from gistbench.evaluation.answers import AnswerFile, answer_key
+from gistbench.evaluation.engine import Engine, Response
+from gistbench.models.prompts import split_prompt
+
+Progress = Callable[[str, int, int, bool], None]
+"""Called as (task, done, total, resumed) after each batch."""
+
+
+class ArmLM(LM):
+    """One arm, answering lm-eval's ``generate_until`` requests.
+
+    A task's documents carry ``context`` and ``question``; the prompt is exactly both joined. Only
+    greedy decoding is offered: sampling would add noise that no arm is responsible for.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        batch_size: int,
+        identity: dict[str, Any],
+        answers: AnswerFile | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        self.batch_size = batch_size
+        self.identity = identity
+        self.answers = answers
+        self.progress = progress
+        self.responses: dict[str, Response] = {}
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answer every request; batches are fixed groups, so that resuming changes no answer."""
+        outputs: dict[int, str] = {}
+        for task in dict.fromkeys(request.task_name for request in requests):
+            members = [place for place, item in enumerate(requests) if item.task_name == task]
+            prompts = with_donors([self._prompt(requests[place]) for place in members])
+            for first in range(0, len(members), self.batch_size):
+                group = slice(first, first + self.batch_size)
+                until, max_new_tokens = _generation(requests[members[first]])
+                responses, resumed = self._answer(prompts[group], until, max_new_tokens)
+                for place, response in zip(members[group], responses, strict=True):
+                    outputs[place] = response.output
+                    self.responses[response.prompt_sha256] = response
+                if self.progress is not None:
+                    done = min(first + self.batch_size, len(members))
+                    self.progress(str(task), done, len(members), resumed)
+        return [outputs[place] for place in range(len(requests))]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Not offered: gist arms are scored by what they write.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            "gistbench arms answer generate_until tasks only; choose a task of that output type"
+        )
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Not offered.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            "gistbench arms answer generate_until tasks only; choose a task of that output type"
+        )
+
+    def _prompt(self, request: Instance) -> Prompt:
+        doc = request.doc
+        if "context" not in doc or "question" not in doc:
+            raise UsageError(
+                f"task {request.task_name} does not say where its context ends; gistbench needs "
+                "documents with the fields context and question"
+            )
+        if request.args[0] != doc["context"] + doc["question"]:
+            raise UsageError(
+                f"task {request.task_name} prompts with more than context and question (few-shot "
+                "examples, a chat template or an instruction); run it without these"
+            )
+        tokens = split_prompt(self.engine.base.tokenizer, doc["context"], doc["question"])
+        expected = doc.get("context_tokens")
+        if expected is not None and len(tokens.context) != expected:
+            raise UsageError(
+                f"sample {doc.get('id')} has {len(tokens.context)} context tokens here, not "
+                f"{expected}: it was made for another tokenizer; generate it for this model"
+            )
+        num_gists = len(self.engine.reader.gist_ids)
+        _, max_new_tokens = _generation(request)
+        needed = len(tokens.context) + num_gists + len(tokens.question) + max_new_tokens
+        if needed > self.engine.base.max_positions:
+            room = self.engine.base.max_positions - (needed - len(tokens.context))
+            raise UsageError(
+                f"{len(tokens.context):,} context tokens need {needed:,} positions with gists, "
+                f"question and answer, the model has {self.engine.base.max_positions:,}; pass "
+                f"--context-tokens {room} or less"
+            )
+        prompt_hash = hashlib.sha256(request.args[0].encode()).hexdigest()
+        return Prompt(str(doc.get("id", prompt_hash[:12])), prompt_hash, str(doc["answer"]), tokens)
+
+    def _answer(
+        self, prompts: Sequence[Prompt], until: tuple[str, ...], max_new_tokens: int
+    ) -> tuple[list[Response], bool]:
+        settings = {**self.identity, "until": until, "max_new_tokens": max_new_tokens}
+        donors = [prompt.donor.sha256 if prompt.donor else "" for prompt in prompts]
+        if self.engine.arm.name == "swapped":
+            settings["donors"] = donors
+        key = answer_key(settings, [prompt.sha256 for prompt in prompts])
+        kept = self.answers.get(key) if self.answers is not None else None
+        if kept is not None:
+            return kept, True
+        responses = self.engine.respond(prompts, until=until, max_new_tokens=max_new_tokens)
+        if self.answers is not None:
+            self.answers.put(key, responses)
+        return responses, False
+
+
+def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Give each prompt the next sample with another answer, going round at the end."""
+    given = []
+    for place, prompt in enumerate(prompts):
+        others = (prompts[(place + step) % len(prompts)] for step in range(1, len(prompts)))
+        donor = next((other for other in others if other.answer != prompt.answer), None)
+        given.append(replace(prompt, donor=donor))
+    return given
+
+
+def _generation(request: Instance) -> tuple[tuple[str, ...], int]:
+    options = dict(request.args[1])
+    if options.get("do_sample") or options.get("temperature", 0.0):
+        raise UsageError(
+            f"task {request.task_name} asks for sampling; gistbench decodes greedily in every arm: "
+            "set do_sample: false and temperature: 0"
+        )
+    until = options.get("until") or ()
+    stops = (until,) if isinstance(until, str) else tuple(until)
+    return stops, int(options.get("max_gen_toks", 32))
