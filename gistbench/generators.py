@@ -23,7 +23,7 @@ class _TaskLoader(yaml.SafeLoader):
     """Reads task YAML; ``!function`` becomes the name it holds."""
 
 
-_TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+_TaskLoader.add_constructor("!function", lambda _, node: str(node.value))
 
 
 def tasks_folder() -> Path:

@@ -100,5 +100,7 @@ def compression_ratio(context_tokens: int, num_gists: int) -> float:
         ValueError: A count is not positive.
     """
     if context_tokens <= 0 or num_gists <= 0:
-        raise ValueError(f"compression needs tokens on both sides, got {context_tokens}:{num_gists}")
+        raise ValueError(
+            f"compression needs tokens on both sides, got {context_tokens} : {num_gists}"
+        )
     return context_tokens / num_gists

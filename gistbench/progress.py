@@ -78,7 +78,8 @@ class LiveDisplay:
         rate = ""
         if done > first and now > start:
             seconds = (now - start) / (done - first)
-            rate = f"{format_seconds(seconds)}/sample, {format_seconds(seconds * (total - done))} left"
+            left = format_seconds(seconds * (total - done))
+            rate = f"{format_seconds(seconds)}/sample, {left} left"
         self._progress.update(self._rows[key], completed=done, total=total, rate=rate)
         if done == total and not self.console.is_terminal:
             self.say(f"{arm}: {task}: {total} samples")

@@ -28,7 +28,7 @@ from gistbench.errors import UsageError
 SCHEMA_VERSION = 1
 
 Phase = Literal["load", "compress", "steady", "decode"]
-"""What the process was doing: loading weights, reading contexts, holding their caches, answering."""
+"""What a process does: load weights, read contexts, hold their caches, answer."""
 
 
 class Record(BaseModel):

@@ -1,7 +1,8 @@
 """`gistbench run`: every arm on the same samples, then one directory of records.
 
 A run directory is claimed by its settings: the same settings go on where a run stopped, others are
-refused. While arms are at work their answers lie in ``work/``; the records appear at the end, whole.
+refused. While arms are at work their answers lie in ``work/``; the records appear at the end,
+whole.
 """
 
 from __future__ import annotations

@@ -102,8 +102,14 @@ def _prefix(
         if padding == layout.prefix_length:
             continue
         rows = torch.tensor(members, device=query.device)
-        part = (tensor[rows, :, padding:] for tensor in (query, key, value))
-        output[rows, :, padding:] = _causal(*part, scaling, sliding_window, dropout)
+        output[rows, :, padding:] = _causal(
+            query[rows, :, padding:],
+            key[rows, :, padding:],
+            value[rows, :, padding:],
+            scaling,
+            sliding_window,
+            dropout,
+        )
     return output
 
 
@@ -143,7 +149,9 @@ def _causal_banded(
 
     def in_blocks(tensor: torch.Tensor, before: int) -> torch.Tensor:
         padded = F.pad(tensor, (0, 0, before, fill))[:, :, : blocks * window]
-        return padded.unflatten(2, (blocks, window)).transpose(1, 2).flatten(0, 1)
+        rows, channels = padded.shape[:2]
+        split = padded.reshape(rows, channels, blocks, window, padded.shape[3])
+        return split.transpose(1, 2).flatten(0, 1)
 
     def with_previous(tensor: torch.Tensor) -> torch.Tensor:
         return torch.cat([in_blocks(tensor, window), in_blocks(tensor, 0)], dim=2)
@@ -156,7 +164,7 @@ def _causal_banded(
     output = _fold_groups(
         in_blocks(query, 0), with_previous(key), with_previous(value), mask, scaling, dropout
     )
-    merged = output.unflatten(0, (batch, blocks)).transpose(1, 2)
+    merged = output.reshape(batch, blocks, heads, window, head_dim).transpose(1, 2)
     return merged.reshape(batch, heads, blocks * window, head_dim)[:, :, :length]
 
 

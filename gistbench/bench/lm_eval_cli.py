@@ -1,0 +1,137 @@
+"""lm-eval's own command line with gistbench's model and tasks.
+
+lm-eval finds models only if their class was registered in its process, and gives a task's generator
+the model arguments; both are arranged here, everything else is lm-eval's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from lm_eval.api.registry import register_model
+
+from gistbench import generators
+from gistbench.arms.names import ARM_NAMES
+from gistbench.bench.job import Job
+from gistbench.bench.loaded import load, resolve_device
+from gistbench.config import RunConfig, validate
+from gistbench.errors import UsageError, did_you_mean
+from gistbench.evaluation.engine import no_marker
+from gistbench.evaluation.lm import ArmLM
+from gistbench.models.catalog import find_model
+from gistbench.models.loading import local_folder
+from gistbench.models.manifest import find_checkpoint, read_manifest
+
+DEFAULT_BASE = "smollm2-135m"
+
+
+@register_model("gistbench")
+class GistbenchLM(ArmLM):
+    """One arm as ``--model gistbench``.
+
+    Model arguments: ``arm`` (gist, full, none, swapped), ``checkpoint``, ``base``, ``dtype``,
+    ``quantization``, ``allow_other_precision``.
+    """
+
+    def __init__(
+        self,
+        arm: str = "gist",
+        checkpoint: str | None = None,
+        base: str | None = None,
+        batch_size: int | str = 1,
+        device: str | None = None,
+        max_batch_size: int | None = None,
+        **fields: Any,
+    ) -> None:
+        if arm not in ARM_NAMES:
+            raise UsageError(f"unknown arm {arm!r} in --model_args, {did_you_mean(arm, ARM_NAMES)}")
+        if not str(batch_size).isdigit():
+            raise UsageError(
+                f"--batch_size {batch_size} probes memory at full length, which is wrong for a "
+                "compressed context; give a number"
+            )
+        kind = "auto" if device is None else device.partition(":")[0]
+        settings = validate(
+            RunConfig,
+            {**fields, "models": (arm,), "checkpoint": checkpoint, "base": base, "device": kind},
+            "--model_args",
+        )
+        job = Job(
+            mode="evaluate",
+            arm=arm,
+            folder=".",
+            base=base_of(checkpoint, base),
+            revision=settings.revision,
+            checkpoint=checkpoint,
+            tasks=(),
+            context_tokens=settings.context_tokens,
+            samples=1,
+            seed=settings.seed,
+            device=settings.device,
+            dtype=settings.dtype,
+            quantization=settings.quantization,
+            batch_size=int(batch_size),
+            contexts_held=settings.contexts_held,
+            allow_other_precision=settings.allow_other_precision,
+            trust_remote_code=settings.trust_remote_code,
+        )
+        loaded = load(job, resolve_device(settings.device), no_marker)
+        super().__init__(loaded.engine, batch_size=int(batch_size), identity={})
+
+
+def base_of(checkpoint: str | None, base: str | None) -> str:
+    """The base model that the arguments mean."""
+    if base is not None:
+        return base
+    if checkpoint is not None:
+        return read_manifest(find_checkpoint(checkpoint)).base.name
+    return DEFAULT_BASE
+
+
+def run_lm_eval(arguments: list[str]) -> int:
+    """Hand a command line to lm-eval.
+
+    Returns:
+        Its exit code.
+    """
+    from lm_eval.__main__ import cli_evaluate
+
+    sys.argv = ["lm-eval", *with_tasks(arguments)]
+    try:
+        cli_evaluate()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def with_tasks(arguments: list[str]) -> list[str]:
+    """Add gistbench's tasks, and the tokenizer that their generators need, to a command line."""
+    helping = not arguments or arguments[0] in ("-h", "--help") or "--help" in arguments
+    if helping:
+        return arguments
+    found = list(arguments)
+    if not any(item.split("=")[0] == "--include_path" for item in found):
+        found += ["--include_path", str(generators.tasks_folder())]
+    if _value(found, "--model") == "gistbench":
+        given = dict(
+            item.split("=", 1)
+            for item in (_value(found, "--model_args") or "").split(",")
+            if "=" in item
+        )
+        source = find_model(base_of(given.get("checkpoint"), given.get("base")))
+        metadata = json.loads(_value(found, "--metadata") or "{}")
+        metadata.setdefault("tokenizer", str(local_folder(source)))
+        if "--metadata" in found:
+            found[found.index("--metadata") + 1] = json.dumps(metadata)
+        else:
+            found += ["--metadata", json.dumps(metadata)]
+    return found
+
+
+def _value(arguments: list[str], flag: str) -> str | None:
+    if flag in arguments and arguments.index(flag) + 1 < len(arguments):
+        return arguments[arguments.index(flag) + 1]
+    joined = [item.split("=", 1)[1] for item in arguments if item.startswith(f"{flag}=")]
+    return joined[0] if joined else None

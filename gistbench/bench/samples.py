@@ -1,0 +1,52 @@
+"""Samples of a run, made again from their seeds."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from gistbench import generators
+from gistbench.errors import UsageError, did_you_mean
+from gistbench.models.catalog import find_model
+from gistbench.models.loading import load_tokenizer, local_folder
+from gistbench.records import (
+    RUN_FILE,
+    SAMPLES_FILE,
+    RunRecord,
+    SampleRecord,
+    read_json,
+    read_jsonl,
+)
+
+
+def regenerate(run_dir: Path, sample_id: str) -> str:
+    """The whole prompt of a sample.
+
+    Raises:
+        UsageError: The run has no such sample, or the prompt made now is not the one that ran.
+    """
+    run = read_json(run_dir / RUN_FILE, RunRecord)
+    known: dict[str, SampleRecord] = {
+        record.sample_id: record for record in read_jsonl(run_dir / SAMPLES_FILE, SampleRecord)
+    }
+    if sample_id not in known:
+        near = did_you_mean(sample_id, list(known)[:5])
+        raise UsageError(f"{run_dir} has no sample {sample_id!r}; {near}, …")
+    record = known[sample_id]
+    tokenizer = load_tokenizer(local_folder(find_model(run.base.name)))
+    sample = generators.generator(record.task).build_sample(
+        tokenizer,
+        language=generators.language(record.task),
+        split="test",
+        context_tokens=record.context_tokens,
+        index=record.index,
+        seed=record.seed,
+    )
+    prompt: str = sample.context + sample.question
+    if hashlib.sha256(prompt.encode()).hexdigest() != record.prompt_sha256:
+        raise UsageError(
+            f"the prompt of {sample_id} made now differs from the one that ran (its hash is "
+            f"{record.prompt_sha256[:12]}…): tasks or tokenizer have changed; use the gistbench "
+            f"{run.provenance.gistbench_version} of that run"
+        )
+    return prompt
