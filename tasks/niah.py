@@ -56,6 +56,8 @@ _ATTEMPTS = 12
 _SPARE = 14
 _PIECE = re.compile(r"[^ ]*\n[^ ]+| ?[^ ]+")
 _SLOT = re.compile(r"\[(a )?(\w+)(?::([^\]]+))?\]")
+_SYMBOL = re.compile(r"<(\w+)>")
+_FIXED_SHARE = 0.25
 _KEY = re.compile(r"\{key(?::([^}]+))?\}")
 
 # Particle as templates write it -> its form after a consonant, after a vowel.
@@ -166,7 +168,7 @@ def build_sample(
     else:
         name += f"/depth{depth:g}"
     answer = _key(part, seed, index)
-    needle = fill_needle(_needle_template(lang, part, name), answer)
+    needle = _needle(lang, part, name, answer)
     shortest = 0
     for attempt in range(_ATTEMPTS):
         writer = _Writer(lang, part, random.Random(_number(f"{name}/{attempt}")))
@@ -371,13 +373,13 @@ class _Writer:
 
     def sentence(self) -> str:
         """A sentence of ordinary length."""
-        return self._fill(self.draw("sentences"))
+        return self.fill(self.draw("sentences"))
 
     def short_sentence(self) -> str:
         """A sentence of a few words, for landing on an exact length."""
-        return self._fill(self.draw("short"))
+        return self.fill(self.draw("short"))
 
-    def _fill(self, template: Sequence[tuple[str, str, str, str]]) -> str:
+    def fill(self, template: Sequence[tuple[str, str, str, str]]) -> str:
         parts: list[str] = []
         self.year = 0
         for before, article, kind, form in template:
@@ -483,21 +485,31 @@ def needle_templates(language: str, split: str) -> tuple[str, ...]:
     return tuple(_data(_language(language))["needles"][_split(split)])
 
 
-def needle_frames(language: str, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Phrases that may stand before and after the needle's sentence, as parts of the needle.
+def needle_grammar(language: str, split: str) -> Mapping[str, Sequence[str]]:
+    """Rules that write needles beside the fixed wordings: symbol -> its expansions.
 
-    Training has them in English, so that a model learns the needle rather than a list of sentences;
-    tests have none.
+    ``<symbol>`` is expanded, a slot such as ``[trade]`` filled as in any sentence. Training has one
+    in English, so that a model learns what a pass key is rather than a list of sentences; tests
+    have fixed wordings alone, and no rule derives any of these.
     """
-    frames = _data(_language(language)).get("needle_frames", {}).get(_split(split), {})
-    return tuple(frames.get("openings", ())), tuple(frames.get("closings", ()))
+    rules: Mapping[str, Sequence[str]] = (
+        _data(_language(language)).get("needle_grammar", {}).get(_split(split), {})
+    )
+    return rules
 
 
-def _needle_template(language: Language, split: Split, name: str) -> str:
-    openings, closings = needle_frames(language, split)
-    opening = _pick(("", *openings), f"{name}/opening") if _fraction(f"{name}/o") < 0.5 else ""
-    closing = _pick(("", *closings), f"{name}/closing") if _fraction(f"{name}/c") < 0.5 else ""
-    return opening + _pick(needle_templates(language, split), name) + closing
+def _needle(language: Language, split: Split, name: str, key: str) -> str:
+    """The sentence that states ``key`` in the sample called ``name``."""
+    rules = needle_grammar(language, split)
+    rng = random.Random(_number(f"{name}/needle"))
+    if not rules or rng.random() < _FIXED_SHARE:
+        return fill_needle(_pick(needle_templates(language, split), name), key)
+    text = "<needle>"
+    while symbol := _SYMBOL.search(text):
+        options = rules[symbol[1]]
+        chosen = options[int(rng.random() * len(options))]
+        text = text[: symbol.start()] + chosen + text[symbol.end() :]
+    return fill_needle(_Writer(language, split, rng).fill(parse_template(text)), key)
 
 
 def fill_needle(template: str, key: str) -> str:
@@ -549,8 +561,9 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
         **kwargs: The task's YAML metadata and the model's arguments. Used are ``task`` or
             ``language``, ``context_tokens``, ``num_samples``, ``seed``, and for the tokenizer
             ``tokenizer`` (a name, a folder or an object) or ``pretrained``, with ``gguf_file``,
-            ``revision``, ``subfolder``, ``trust_remote_code`` and ``add_bos_token``. Others are
-            ignored.
+            ``revision``, ``subfolder``, ``trust_remote_code`` and ``add_bos_token``. With
+            ``cache_folder`` the samples are kept there, for other processes of the same run.
+            Others are ignored.
 
     Returns:
         ``{"test": dataset}`` with one column for each field of :class:`Sample`, and
@@ -566,6 +579,13 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
     num_samples = int(kwargs.get("num_samples", 200))
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}; at least 1 is needed")
+    context_tokens, seed = int(kwargs.get("context_tokens", 4925)), int(kwargs.get("seed", 0))
+    kept = None
+    if kwargs.get("cache_folder"):
+        file = f"{task}-{language}-{context_tokens}-{num_samples}-seed{seed}.json"
+        kept = Path(str(kwargs["cache_folder"])) / file
+        if kept.is_file():
+            return {"test": Dataset.from_list(json.loads(kept.read_text(encoding="utf-8")))}
     tokenizer = _tokenizer(kwargs)
     rows: list[dict[str, Any]] = []
     for index in range(num_samples):
@@ -573,12 +593,17 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
             tokenizer,
             language=str(language),
             split="test",
-            context_tokens=int(kwargs.get("context_tokens", 4925)),
+            context_tokens=context_tokens,
             index=index,
-            seed=int(kwargs.get("seed", 0)),
+            seed=seed,
         )
         digest = hashlib.sha256(sample.prompt.encode()).hexdigest()
         rows.append({**asdict(sample), "prompt_sha256": digest})
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial")
+        partial.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+        partial.replace(kept)
     return {"test": Dataset.from_list(rows)}
 
 
@@ -650,21 +675,23 @@ def _words(language: Language, split: Split) -> dict[str, tuple[str, ...]]:
     }
 
 
+def parse_template(template: str) -> tuple[tuple[str, str, str, str], ...]:
+    """A template as a run of (text, article, kind of word, form); the last kind is empty."""
+    closed = template if template[-1] in "?!." else template + "."
+    pieces, end = [], 0
+    for slot in _SLOT.finditer(closed):
+        article, kind, form = slot.groups(default="")
+        pieces.append((closed[end : slot.start()], article, kind, form))
+        end = slot.end()
+    return (*pieces, (closed[end:], "", "", ""))
+
+
 @lru_cache
 def _templates(
     language: Language, split: Split, group: str
 ) -> tuple[tuple[tuple[str, str, str, str], ...], ...]:
-    """Templates as runs of (text, article, kind of word, form); the last kind is empty."""
-    found = []
-    for template in _data(language)[group][split]:
-        closed = template if template[-1] in "?!." else template + "."
-        pieces, end = [], 0
-        for slot in _SLOT.finditer(closed):
-            article, kind, form = slot.groups(default="")
-            pieces.append((closed[end : slot.start()], article, kind, form))
-            end = slot.end()
-        found.append((*pieces, (closed[end:], "", "", "")))
-    return tuple(found)
+    """All parsed templates of a group."""
+    return tuple(parse_template(template) for template in _data(language)[group][split])
 
 
 __all__ = ["CHANCE_FLOOR", "QUESTIONS", "TASKS", "Sample", "build_sample", "load", "score"]

@@ -44,7 +44,7 @@ def run_worker(job: Job, listener: Callable[[Event], None]) -> None:
             stdout=subprocess.PIPE,
             stderr=errors,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": _import_path()},
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "true", "PYTHONPATH": _import_path()},
             text=True,
         )
         try:

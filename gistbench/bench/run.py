@@ -245,9 +245,7 @@ def _evaluate(state: Run, arm: str) -> ArmResult:
     return read_json(path, ArmResult)
 
 
-def _timing(
-    state: Run, *, on_gpu: bool
-) -> dict[str, tuple[ThroughputRound, ...] | NotMeasured]:
+def _timing(state: Run, *, on_gpu: bool) -> dict[str, tuple[ThroughputRound, ...] | NotMeasured]:
     """Rounds of the speed measurement, the arms taking turns."""
     measured = [arm for arm in state.arms if not ARM_NAMES[arm].is_control]
     if not on_gpu:
@@ -285,8 +283,7 @@ def _write(
     rounds: dict[str, tuple[ThroughputRound, ...] | NotMeasured],
 ) -> None:
     arms: list[ArmRecord] = [
-        results[arm].arm.model_copy(update={"throughput_rounds": rounds[arm]})
-        for arm in state.arms
+        results[arm].arm.model_copy(update={"throughput_rounds": rounds[arm]}) for arm in state.arms
     ]
     samples = [item for arm in state.arms for item in _lines(state, arm, "samples", SampleRecord)]
     memory = [item for arm in state.arms for item in _lines(state, arm, "memory", MemoryRecord)]

@@ -33,6 +33,7 @@ from gistbench.records import (
 )
 
 EXCERPT_CHARACTERS = 300
+SAMPLES_FOLDER = "samples"
 
 
 def emit(event: Event) -> None:
@@ -68,9 +69,7 @@ def probe(job: Job) -> None:
         loaded.engine.warm_up(prompt)
         with timed(device) as watch:
             loaded.engine.hold(prompt)
-    found = Probe(
-        base=loaded.record, provenance=provenance(device), prefill_seconds=watch.seconds
-    )
+    found = Probe(base=loaded.record, provenance=provenance(device), prefill_seconds=watch.seconds)
     write_json(Path(job.folder) / "probe.json", found)
 
 
@@ -151,6 +150,7 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
             "num_samples": job.samples,
             "seed": job.seed,
             "tokenizer": str(loaded.engine.base.folder),
+            "cache_folder": str(Path(job.folder) / SAMPLES_FOLDER),
         },
     )
     missing = set(job.tasks) - set(manager.all_tasks)

@@ -41,9 +41,7 @@ class ContextCache:
     @property
     def num_bytes(self) -> int:
         """Exact bytes of all keys and values."""
-        return sum(
-            tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values)
-        )
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
 
     def row(self, index: int) -> ContextCache:
         """One context of the batch, in memory of its own, without the batch's padding."""

@@ -14,7 +14,9 @@ from gistbench.arms.base import Prompt
 from gistbench.errors import UsageError
 from gistbench.evaluation.answers import AnswerFile, answer_key
 from gistbench.evaluation.engine import Engine, Response
-from gistbench.models.prompts import split_prompt
+from gistbench.models.prompts import PromptTokens, split_prompts
+
+TOKENISE_AT_ONCE = 64
 
 Progress = Callable[[str, int, int, bool], None]
 """Called as (task, done, total, resumed) after each batch."""
@@ -49,7 +51,7 @@ class ArmLM(LM):
         outputs: dict[int, str] = {}
         for task in dict.fromkeys(request.task_name for request in requests):
             members = [place for place, item in enumerate(requests) if item.task_name == task]
-            prompts = with_donors([self._prompt(requests[place]) for place in members])
+            prompts = with_donors(self._prompts([requests[place] for place in members]))
             for first in range(0, len(members), self.batch_size):
                 group = slice(first, first + self.batch_size)
                 until, max_new_tokens = _generation(requests[members[first]])
@@ -82,19 +84,19 @@ class ArmLM(LM):
             "gistbench arms answer generate_until tasks only; choose a task of that output type"
         )
 
-    def _prompt(self, request: Instance) -> Prompt:
+    def _prompts(self, requests: Sequence[Instance]) -> list[Prompt]:
+        for request in requests:
+            _require_plain(request)
+        prompts = []
+        for first in range(0, len(requests), TOKENISE_AT_ONCE):
+            group = requests[first : first + TOKENISE_AT_ONCE]
+            texts = [(item.doc["context"], item.doc["question"]) for item in group]
+            tokens = split_prompts(self.engine.base.tokenizer, texts)
+            prompts += [self._prompt(*pair) for pair in zip(group, tokens, strict=True)]
+        return prompts
+
+    def _prompt(self, request: Instance, tokens: PromptTokens) -> Prompt:
         doc = request.doc
-        if "context" not in doc or "question" not in doc:
-            raise UsageError(
-                f"task {request.task_name} does not say where its context ends; gistbench needs "
-                "documents with the fields context and question"
-            )
-        if request.args[0] != doc["context"] + doc["question"]:
-            raise UsageError(
-                f"task {request.task_name} prompts with more than context and question (few-shot "
-                "examples, a chat template or an instruction); run it without these"
-            )
-        tokens = split_prompt(self.engine.base.tokenizer, doc["context"], doc["question"])
         expected = doc.get("context_tokens")
         if expected is not None and len(tokens.context) != expected:
             raise UsageError(
@@ -139,6 +141,21 @@ def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
         donor = next((other for other in others if other.answer != prompt.answer), None)
         given.append(replace(prompt, donor=donor))
     return given
+
+
+def _require_plain(request: Instance) -> None:
+    """Refuse documents that do not say where the context ends, and prompts that hold more."""
+    doc = request.doc
+    if "context" not in doc or "question" not in doc:
+        raise UsageError(
+            f"task {request.task_name} does not say where its context ends; gistbench needs "
+            "documents with the fields context and question"
+        )
+    if request.args[0] != doc["context"] + doc["question"]:
+        raise UsageError(
+            f"task {request.task_name} prompts with more than context and question (few-shot "
+            "examples, a chat template or an instruction); run it without these"
+        )
 
 
 def _generation(request: Instance) -> tuple[tuple[str, ...], int]:

@@ -95,7 +95,8 @@ class MemorySampler:
     ) -> None:
         """Stop the thread and release NVML."""
         self._stop.set()
-        assert self._thread is not None and self._sources is not None
+        assert self._thread is not None
+        assert self._sources is not None
         self._thread.join()
         self._sources.close()
 

