@@ -187,7 +187,7 @@ def _context_tokens(tokenizer: Any, sample: Any) -> int:
 @every_tokenizer
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    context_tokens=st.integers(96, 1024),
+    context_tokens=st.integers(256, 1024),
     index=st.integers(0, 10**6),
     seed=st.integers(0, 5),
     language=st.sampled_from(["en", "ko"]),
@@ -312,6 +312,54 @@ def test_wordings_words_and_names_of_train_and_test_are_disjoint(language: str) 
     assert len(niah.needle_templates(language, "test")) >= 8
 
 
+def _derivable(language: str, text: str) -> bool:
+    """Whether the training grammar can write a wording, slots standing for any word."""
+    rules = niah.needle_grammar(language, "train")
+    written: dict[str, str] = {}
+
+    def pattern(symbol: str) -> str:
+        if symbol not in written:
+            options = []
+            for option in rules[symbol]:
+                pieces = re.split(r"(<\w+>|\[[^]]*\]|\{key\})", option)
+                options.append(
+                    "".join(
+                        pattern(piece[1:-1])
+                        if piece.startswith("<")
+                        else r"(?:an? )?[\w-]+"
+                        if piece.startswith("[")
+                        else re.escape(piece)
+                        for piece in pieces
+                    )
+                )
+            written[symbol] = f"(?:{'|'.join(options)})"
+        return written[symbol]
+
+    return re.fullmatch(pattern("needle") + r"\.?", text, re.IGNORECASE) is not None
+
+
+def test_no_test_wording_can_be_written_by_the_training_grammar() -> None:
+    assert niah.needle_grammar("en", "train")
+    assert not niah.needle_grammar("en", "test")
+    assert not _derivable("en", "Whatever {key} may mean, a pass key needs it")
+    assert _derivable("en", "the pass key of that day is {key}")
+    for wording in niah.needle_templates("en", "test"):
+        assert not _derivable("en", wording), wording
+
+
+def test_training_needles_are_mostly_new_sentences() -> None:
+    samples = [
+        _sample(_byte_level(), split="train", context_tokens=400, index=index)
+        for index in range(120)
+    ]
+    wordings = {sample.needle.replace(sample.answer, "#") for sample in samples}
+    assert len(wordings) > 90
+    for sample in samples:
+        assert sample.needle.count(sample.answer) == 1
+        assert sample.needle.lower().count("pass key") >= 1
+        assert not re.search(r"[<>\[\]{}]", sample.needle), sample.needle
+
+
 @every_language
 @every_split
 def test_templates_hold_only_slots_and_function_words(language: str, split: str) -> None:
@@ -360,7 +408,7 @@ def _digests() -> list[str]:
     return [hashlib.sha256(sample.prompt.encode()).hexdigest()[:16] for sample in samples]
 
 
-GOLDEN = ["9e3c10f7f054f7e6", "3d66bdd96974d6f7", "6eaa96a00790014d", "c53b69723a17dfa7"]
+GOLDEN = ["d072d1daebe79da4", "104ccea3af3d7741", "356e4732be428119", "40b30260345f3dc2"]
 
 
 def test_prompts_are_those_of_the_published_version() -> None:
