@@ -30,8 +30,8 @@ _fields = Group("Configuration fields", help="Any of these overrides the preset 
 
 @app.command
 def train(
-    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=_fields)] = None,
     *,
+    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=_fields)] = None,
     preset: str | None = None,
     config: Path | None = None,
     output: Path | None = None,
@@ -82,8 +82,8 @@ def _train_config(
 
 @app.command
 def run(
-    settings: Annotated[RunConfig | None, Parameter(name="*", group=_fields)] = None,
     *,
+    settings: Annotated[RunConfig | None, Parameter(name="*", group=_fields)] = None,
     config: Path | None = None,
     output: Path | None = None,
 ) -> None:
@@ -136,8 +136,8 @@ def sample(run_dir: Path, sample_id: str) -> None:
 
 @app.command
 def plan(
-    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=_fields)] = None,
     *,
+    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=_fields)] = None,
     preset: str | None = None,
     config: Path | None = None,
     json: bool = False,
@@ -311,14 +311,20 @@ def _quiet() -> None:
     transformers_logging.disable_progress_bar()
 
 
+def _refuse(message: str) -> None:
+    line = f"gistbench: {' '.join(message.split())}"
+    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    sys.exit(EXIT_USAGE)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; turn what the user can mend into one line and exit code 2."""
     try:
         app(arguments, exit_on_error=False, print_error=False)
-    except (GistbenchError, CycloptsError) as error:
-        message = " ".join(str(error).split())
-        Console(stderr=True).print(f"gistbench: {message}", highlight=False, markup=False)
-        sys.exit(EXIT_USAGE)
+    except GistbenchError as error:
+        _refuse(str(error))
+    except CycloptsError as error:
+        _refuse(f"{str(error).strip().rstrip('.')}; see `gistbench COMMAND --help`")
     except KeyboardInterrupt:
         Console(stderr=True).print("\ngistbench: stopped; the same command goes on from here")
         sys.exit(130)

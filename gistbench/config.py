@@ -33,19 +33,21 @@ class BaseConfig(Config):
 
     name: str = Field("smollm2-135m", description="catalogue name, hub name, folder or GGUF file")
     revision: str | None = Field(None, description="of a hub model")
-    quantization: Quantization = "none"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    trust_remote_code: bool = False
+    quantization: Quantization = Field("none", description="of the frozen weights")
+    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the computation")
+    trust_remote_code: bool = Field(False, description="run code that a model brings")
 
 
 class AdapterConfig(Config):
     """What is trained: LoRA (Hu et al., 2021, arXiv 2106.09685) and the gist embeddings."""
 
     num_gists: int = Field(10, ge=1, le=4096, description="gist tokens added to the vocabulary")
-    lora_rank: int = Field(16, ge=1)
-    lora_alpha: int = Field(32, ge=1)
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    lora_rank: int = Field(16, ge=1, description="r, of every LoRA matrix pair")
+    lora_alpha: int = Field(32, ge=1, description="scale: alpha / r")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="on the input of LoRA")
+    target_modules: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj"), description="linear layers that get LoRA"
+    )
     modules_to_save: tuple[str, ...] = Field(
         (), description="modules trained and saved whole; empty: only the gist rows are trained"
     )
@@ -54,7 +56,7 @@ class AdapterConfig(Config):
 class DataConfig(Config):
     """What it is trained on. Keys, haystacks and wordings are those the tasks never test."""
 
-    tasks: tuple[str, ...] = ("niah_passkey",)
+    tasks: tuple[str, ...] = Field(("niah_passkey",), description="whose training split is used")
     context_tokens: int = Field(4925, ge=32, description="of the last stage and of evaluation")
     curriculum: tuple[int, ...] = Field(
         (), description="shorter context lengths first; each stage ends at `advance_accuracy`"
@@ -74,26 +76,28 @@ class DataConfig(Config):
 class TrainingConfig(Config):
     """How it is trained; names and meanings are those of transformers.TrainingArguments."""
 
-    max_steps: int = Field(1000, ge=1)
+    max_steps: int = Field(1000, ge=1, description="optimiser steps")
     per_device_train_batch_size: int = Field(8, ge=1, description="samples at `context_tokens`")
     fill_batches: bool = Field(
         True, description="shorter contexts come in larger batches of about as many tokens"
     )
     max_batch_size: int = Field(128, ge=1, description="bound on filled batches")
-    gradient_accumulation_steps: int = Field(1, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)
-    lr_scheduler_type: str = "cosine_with_min_lr"
-    lr_scheduler_kwargs: dict[str, float] = Field(default_factory=lambda: {"min_lr_rate": 0.1})
-    warmup_steps: int = Field(50, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    optim: str = "adamw_torch_fused"
-    gradient_checkpointing: bool = False
+    gradient_accumulation_steps: int = Field(1, ge=1, description="micro-batches per step")
+    learning_rate: float = Field(3e-4, gt=0, description="peak")
+    lr_scheduler_type: str = Field("cosine_with_min_lr", description="as transformers names it")
+    lr_scheduler_kwargs: dict[str, float] = Field(
+        default_factory=lambda: {"min_lr_rate": 0.1}, description="for the scheduler"
+    )
+    warmup_steps: int = Field(50, ge=0, description="linear warm-up")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    optim: str = Field("adamw_torch_fused", description="optimiser, as transformers names it")
+    gradient_checkpointing: bool = Field(False, description="recompute activations backwards")
     answer_logits_only: bool = Field(True, description="compute logits at the answer alone")
-    logging_steps: int = Field(10, ge=1)
-    save_steps: int = Field(100, ge=1)
-    save_total_limit: int | None = Field(2, ge=1)
-    seed: int = 0
+    logging_steps: int = Field(10, ge=1, description="steps between rows of the log")
+    save_steps: int = Field(100, ge=1, description="steps between checkpoints")
+    save_total_limit: int | None = Field(2, ge=1, description="checkpoints kept; None: all")
+    seed: int = Field(0, description="of samples, gist rows and LoRA")
     report_to: tuple[str, ...] = Field((), description="trackers, as transformers names them")
 
 
@@ -101,7 +105,7 @@ class TrainConfig(Config):
     """Everything that determines a training run."""
 
     name: str = Field("gist", description="of the checkpoint")
-    description: str = ""
+    description: str = Field("", description="one line for the training log")
     base: BaseConfig = BaseConfig()
     adapter: AdapterConfig = AdapterConfig()
     data: DataConfig = DataConfig()
@@ -114,23 +118,34 @@ class TrainConfig(Config):
 class RunConfig(Config):
     """Everything that determines a run."""
 
-    models: tuple[str, ...] = ("gist", "full")
-    checkpoint: str | None = None
+    models: tuple[str, ...] = Field(
+        ("gist", "full"), description="arms, separated by commas; controls are added"
+    )
+    checkpoint: str | None = Field(None, description="gist checkpoint: shipped name or folder")
     base: str | None = Field(None, description="default: the checkpoint's base model")
-    revision: str | None = None
-    tasks: tuple[str, ...] = ("niah_passkey",)
-    context_tokens: int = Field(4925, ge=32)
+    revision: str | None = Field(None, description="of a hub model")
+    tasks: tuple[str, ...] = Field(("niah_passkey",), description="separated by commas")
+    context_tokens: int = Field(
+        4925, ge=32, description="exact length of every context, in the model's tokens"
+    )
     samples: int | None = Field(None, ge=1, description="default: 200, or what the time allows")
-    time_budget_seconds: float | None = Field(None, gt=0)
-    seed: int = 0
-    device: Device = "auto"
-    dtype: DType = "auto"
-    quantization: Quantization = "none"
-    batch_size: int = Field(1, ge=1)
+    time_budget_seconds: float | None = Field(
+        None, gt=0, description="choose the number of samples from the measured rate"
+    )
+    seed: int = Field(0, description="of the samples")
+    split: Literal["test", "validation"] = Field(
+        "test", description="validation is for choosing between recipes; only test is judged"
+    )
+    device: Device = Field("auto", description="where the model runs")
+    dtype: DType = Field("auto", description="of weights and cache; auto is bfloat16")
+    quantization: Quantization = Field("none", description="of the weights, in every arm alike")
+    batch_size: int = Field(1, ge=1, description="samples answered together")
     contexts_held: int = Field(32, ge=1, description="contexts of the memory and speed verdicts")
     timing_rounds: int = Field(3, ge=0, description="alternating rounds of the speed measurement")
-    allow_other_precision: bool = False
-    trust_remote_code: bool = False
+    allow_other_precision: bool = Field(
+        False, description="accept weights other than those the checkpoint was trained on"
+    )
+    trust_remote_code: bool = Field(False, description="run code that a model brings")
 
 
 # ----------------------------------------------------------------------------------------- files

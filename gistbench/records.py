@@ -258,6 +258,7 @@ class TaskRecord(Record):
     context_tokens: int
     num_samples: int
     seed: int
+    split: str = "test"
     chance_floor: float
     generation: dict[str, Any]
     samples_sha256: str = Field(description="hash of all prompt hashes in order")

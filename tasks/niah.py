@@ -11,7 +11,8 @@ the standard library, the two word lists beside it, and, inside :func:`load` onl
 
 Training and test samples share no key, no needle wording, no sentence template, no content word and
 no name: :func:`key_split`, :func:`needle_templates`, :func:`sentence_templates`, :func:`vocabulary`
-and :func:`names` show each of these sets.
+and :func:`names` show each of these sets. Validation samples, for choosing between recipes, have
+keys and needle wordings of their own in haystacks of the training kind.
 """
 
 import hashlib
@@ -24,14 +25,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped,unused-ignore]
 
 Language = Literal["en", "ko"]
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
 
 TASKS: Mapping[str, Language] = {"niah_passkey": "en", "niah_passkey_ko": "ko"}
 """Task name -> language of its documents and question."""
@@ -51,13 +52,18 @@ CHANCE_FLOOR = 1 / (LAST_KEY - FIRST_KEY + 1)
 """Expected strict accuracy of guessing a key, a fraction."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_TEST_SHARE = 0.2
+_TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.05
 _ATTEMPTS = 12
 _SPARE = 14
 _PIECE = re.compile(r"[^ ]*\n[^ ]+| ?[^ ]+")
 _SLOT = re.compile(r"\[(a )?(\w+)(?::([^\]]+))?\]")
 _SYMBOL = re.compile(r"<(\w+)>")
-_FIXED_SHARE = 0.25
+_NUMBER_SLOT = re.compile(r"\[(?:num|year)\]")
+_NOUN_SLOT = re.compile(
+    r"\[(?:a )?(?:object|tool|place|container|garment|vehicle|plant|material)\]"
+)
+_JOINTS = ("; ", ", and ", " while ", ", for ", ": ", ", so ", " because ", ", yet ", ", where ")
+_FIXED_SHARE, _GRAMMAR_SHARE = 0.2, 0.3
 _KEY = re.compile(r"\{key(?::([^}]+))?\}")
 
 # Particle as templates write it -> its form after a consonant, after a vowel.
@@ -84,7 +90,7 @@ class Sample:
         task: Name of the lm-eval task.
         index: Number of the sample within its seed, from 0.
         seed: Seed of the series.
-        split: ``train`` or ``test``.
+        split: ``train``, ``validation`` or ``test``.
         language: ``en`` or ``ko``.
         context: The document, needle included.
         question: What follows the document, up to where the answer begins.
@@ -137,7 +143,7 @@ def build_sample(
     Args:
         tokenizer: A fast Hugging Face tokenizer (it must report character offsets).
         language: ``en`` or ``ko``.
-        split: ``train`` or ``test``.
+        split: ``train``, ``validation`` or ``test``.
         context_tokens: Exact length of the context in this tokenizer's tokens.
         index: Number of the sample, from 0.
         seed: Seed of the series.
@@ -354,11 +360,11 @@ class _Writer:
         self.an_before = frozenset(data.get("an_before", "").split())
         self.a_before = frozenset(data.get("a_before", "").split())
         self.pools: dict[str, list[Any]] = {
-            kind: list(words) for kind, words in _words(language, split).items()
+            kind: list(words) for kind, words in _words(language, _haystack(split)).items()
         }
         self.pools["name"] = list(names(language, split))
-        self.pools["sentences"] = list(_templates(language, split, "sentences"))
-        self.pools["short"] = list(_templates(language, split, "short"))
+        self.pools["sentences"] = list(_templates(language, _haystack(split), "sentences"))
+        self.pools["short"] = list(_templates(language, _haystack(split), "short"))
         self.drawn: dict[str, int] = dict.fromkeys(self.pools, 0)
 
     def draw(self, kind: str) -> Any:
@@ -439,10 +445,13 @@ def low_discrepancy_depth(seed: int, index: int) -> float:
 
 def key_split(key: int | str) -> Split:
     """The split that a five-digit key belongs to: about one in five is a test key."""
-    return "test" if _fraction(f"niah/key/{key}") < _TEST_SHARE else "train"
+    fraction = _fraction(f"niah/key/{key}")
+    if fraction < _TEST_SHARE:
+        return "test"
+    return "validation" if fraction < _TEST_SHARE + _VALIDATION_SHARE else "train"
 
 
-def word_split(word: str) -> Split:
+def word_split(word: str) -> Literal["train", "test"]:
     """The split that a content word or name belongs to: about half of them each."""
     return "test" if _fraction(f"niah/word/{word}") < 0.5 else "train"
 
@@ -460,7 +469,7 @@ def vocabulary(language: str, split: str) -> frozenset[str]:
     lang = _language(language)
     data = _data(lang)
     found: set[str] = set()
-    for kind, words in _words(lang, _split(split)).items():
+    for kind, words in _words(lang, _haystack(split)).items():
         found.update(words)
         if kind in data.get("countable", "").split():
             found.update(plural(word, data["irregular"]) for word in words)
@@ -474,7 +483,7 @@ def names(language: str, split: str) -> tuple[str, ...]:
     found = [""]
     for syllables in lists:
         found = [head + tail for head in found for tail in syllables]
-    part = _split(split)
+    part = _haystack(split)
     words = vocabulary(language, "train") | vocabulary(language, "test")
     chosen = (name for name in dict.fromkeys(found) if word_split(name) == part)
     return tuple(name for name in chosen if name not in words and name.lower() not in words)
@@ -502,14 +511,45 @@ def _needle(language: Language, split: Split, name: str, key: str) -> str:
     """The sentence that states ``key`` in the sample called ``name``."""
     rules = needle_grammar(language, split)
     rng = random.Random(_number(f"{name}/needle"))
-    if not rules or rng.random() < _FIXED_SHARE:
+    kind = rng.random() if rules else 0.0
+    if kind < _FIXED_SHARE:
         return fill_needle(_pick(needle_templates(language, split), name), key)
-    text = "<needle>"
+    text = "<needle>" if kind < _FIXED_SHARE + _GRAMMAR_SHARE else _transplanted(language, rng)
     while symbol := _SYMBOL.search(text):
         options = rules[symbol[1]]
         chosen = options[int(rng.random() * len(options))]
         text = text[: symbol.start()] + chosen + text[symbol.end() :]
     return fill_needle(_Writer(language, split, rng).fill(parse_template(text)), key)
+
+
+def _transplanted(language: Language, rng: random.Random) -> str:
+    """A training sentence in which the key took a number's place and "pass key" a noun's.
+
+    What it says is nonsense, and that is its use: key and words stand in any order, near or far,
+    among any other words, so that only being a pass key's number tells the number.
+    """
+
+    def pick(options: Sequence[str]) -> str:
+        return options[int(rng.random() * len(options))]
+
+    def replaced(text: str, slots: re.Pattern[str], new: str) -> str:
+        slot = list(slots.finditer(text))[int(rng.random() * len(slots.findall(text)))]
+        article = "a " if slot[0].startswith("[a ") else ""
+        return text[: slot.start()] + article + new + text[slot.end() :]
+
+    templates = [text.rstrip(".?!") for text in sentence_templates(language, "train")]
+    numbered = [text for text in templates if _NUMBER_SLOT.search(text)]
+    named = [text for text in templates if _NOUN_SLOT.search(text)]
+    if rng.random() < 0.5:
+        both = [text for text in numbered if _NOUN_SLOT.search(text)]
+        return replaced(replaced(pick(both), _NUMBER_SLOT, "{key}"), _NOUN_SLOT, "pass key")
+    clauses = [
+        replaced(pick(named), _NOUN_SLOT, "pass key"),
+        replaced(pick(numbered), _NUMBER_SLOT, "{key}"),
+    ]
+    if rng.random() < 0.5:
+        clauses.reverse()
+    return pick(_JOINTS).join(clauses)
 
 
 def fill_needle(template: str, key: str) -> str:
@@ -519,7 +559,7 @@ def fill_needle(template: str, key: str) -> str:
 
 def sentence_templates(language: str, split: str) -> tuple[str, ...]:
     """Sentence templates of the haystack, the short ones last."""
-    data, part = _data(_language(language)), _split(split)
+    data, part = _data(_language(language)), _haystack(split)
     return (*data["sentences"][part], *data["short"][part])
 
 
@@ -559,7 +599,7 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
 
     Args:
         **kwargs: The task's YAML metadata and the model's arguments. Used are ``task`` or
-            ``language``, ``context_tokens``, ``num_samples``, ``seed``, and for the tokenizer
+            ``language``, ``context_tokens``, ``num_samples``, ``seed``, ``split``, and for the tokenizer
             ``tokenizer`` (a name, a folder or an object) or ``pretrained``, with ``gguf_file``,
             ``revision``, ``subfolder``, ``trust_remote_code`` and ``add_bos_token``. With
             ``cache_folder`` the samples are kept there, for other processes of the same run.
@@ -582,7 +622,8 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
     context_tokens, seed = int(kwargs.get("context_tokens", 4925)), int(kwargs.get("seed", 0))
     kept = None
     if kwargs.get("cache_folder"):
-        file = f"{task}-{language}-{context_tokens}-{num_samples}-seed{seed}.json"
+        split = kwargs.get("split", "test")
+        file = f"{task}-{language}-{split}-{context_tokens}-{num_samples}-seed{seed}.json"
         kept = Path(str(kwargs["cache_folder"])) / file
         if kept.is_file():
             return {"test": Dataset.from_list(json.loads(kept.read_text(encoding="utf-8")))}
@@ -592,7 +633,7 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
         sample = build_sample(
             tokenizer,
             language=str(language),
-            split="test",
+            split=str(kwargs.get("split", "test")),
             context_tokens=context_tokens,
             index=index,
             seed=seed,
@@ -633,7 +674,12 @@ def _language(language: str) -> Language:
 
 def _split(split: str) -> Split:
     _choice("split", split, get_args(Split))
-    return "test" if split == "test" else "train"
+    return cast("Split", split)
+
+
+def _haystack(split: str) -> Literal["train", "test"]:
+    """Whose words, names and sentences a split's haystacks are made of."""
+    return "test" if _split(split) == "test" else "train"
 
 
 def _choice(what: str, value: str, allowed: Sequence[str] | Mapping[str, str]) -> str:
@@ -668,7 +714,7 @@ def _data(language: Language) -> dict[str, Any]:
 
 
 @lru_cache
-def _words(language: Language, split: Split) -> dict[str, tuple[str, ...]]:
+def _words(language: Language, split: Literal["train", "test"]) -> dict[str, tuple[str, ...]]:
     return {
         kind: tuple(word for word in dict.fromkeys(words.split()) if word_split(word) == split)
         for kind, words in _data(language)["words"].items()
@@ -688,7 +734,7 @@ def parse_template(template: str) -> tuple[tuple[str, str, str, str], ...]:
 
 @lru_cache
 def _templates(
-    language: Language, split: Split, group: str
+    language: Language, split: Literal["train", "test"], group: str
 ) -> tuple[tuple[tuple[str, str, str, str], ...], ...]:
     """All parsed templates of a group."""
     return tuple(parse_template(template) for template in _data(language)[group][split])

@@ -38,6 +38,7 @@ class Job(Record):
     context_tokens: int
     samples: int
     seed: int
+    split: Literal["test", "validation"] = "test"
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quantization: Literal["none", "nf4"]

@@ -94,6 +94,7 @@ class Run:
             context_tokens=config.context_tokens,
             samples=max(1, self.samples),
             seed=config.seed,
+            split=config.split,
             device=config.device,
             dtype=config.dtype,
             quantization=config.quantization,

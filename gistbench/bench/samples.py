@@ -33,11 +33,12 @@ def regenerate(run_dir: Path, sample_id: str) -> str:
         near = did_you_mean(sample_id, list(known)[:5])
         raise UsageError(f"{run_dir} has no sample {sample_id!r}; {near}, …")
     record = known[sample_id]
+    splits = {task.name: task.split for task in run.tasks}
     tokenizer = load_tokenizer(local_folder(find_model(run.base.name)))
     sample = generators.generator(record.task).build_sample(
         tokenizer,
         language=generators.language(record.task),
-        split="test",
+        split=splits[record.task],
         context_tokens=record.context_tokens,
         index=record.index,
         seed=record.seed,

@@ -95,6 +95,10 @@ def measure_passkey(criterion: Criterion, evidence: Evidence) -> Measurement | N
         return NotMeasured(not_measured=f"the run has no answers of a gist arm on task {name}")
     if reason := evidence.incomplete(arm, name):
         return NotMeasured(not_measured=reason)
+    if task.split != "test":
+        return NotMeasured(
+            not_measured=f"this run used the {task.split} split, which recipes are chosen on"
+        )
     if task.generation.get("do_sample") or (task.generation.get("num_beams") or 1) != 1:
         return NotMeasured(not_measured=f"task {name} did not decode greedily")
     if reason := uneven_depths([sample.needle_depth for sample in samples]):

@@ -275,16 +275,6 @@ def test_needle_lies_at_the_requested_depth() -> None:
     assert last.needle_end == len(last.context)
 
 
-def test_keys_of_train_and_test_are_disjoint_and_complete() -> None:
-    train, test = set(niah.keys("train")), set(niah.keys("test"))
-    assert not train & test
-    assert train | test == {str(key) for key in range(10_000, 100_000)}
-    assert 0.19 < len(test) / 90_000 < 0.21
-    for place in range(5):  # no digit is rare at any place of a test key
-        counts = [sum(key[place] == digit for key in test) for digit in "0123456789"[place == 0 :]]
-        assert max(counts) / min(counts) < 1.15
-
-
 def test_keys_do_not_repeat_within_a_seed() -> None:
     answers = {_sample(_byte_tokenizer(), context_tokens=400, index=i).answer for i in range(150)}
     assert len(answers) == 150
@@ -300,6 +290,10 @@ def test_wordings_words_and_names_of_train_and_test_are_disjoint(language: str) 
         niah.names,
     ):
         train, test = part(language, "train"), part(language, "test")
+        if part is niah.needle_templates:
+            chosen_on = set(part(language, "validation"))
+            assert chosen_on
+            assert not chosen_on & {*train, *test}
         assert len(set(train)) == len(train)
         assert train
         assert test
@@ -343,8 +337,17 @@ def test_no_test_wording_can_be_written_by_the_training_grammar() -> None:
     assert not niah.needle_grammar("en", "test")
     assert not _derivable("en", "Whatever {key} may mean, a pass key needs it")
     assert _derivable("en", "the pass key of that day is {key}")
-    for wording in niah.needle_templates("en", "test"):
+    for wording in (
+        *niah.needle_templates("en", "validation"),
+        *niah.needle_templates("en", "test"),
+    ):
         assert not _derivable("en", wording), wording
+
+
+def test_keys_of_the_three_splits_are_disjoint_and_complete() -> None:
+    splits = [set(niah.keys(split)) for split in ("train", "validation", "test")]
+    assert sum(map(len, splits)) == len(set().union(*splits)) == 90_000
+    assert all(len(keys) > 3_000 for keys in splits)
 
 
 def test_training_needles_are_mostly_new_sentences() -> None:
@@ -408,7 +411,7 @@ def _digests() -> list[str]:
     return [hashlib.sha256(sample.prompt.encode()).hexdigest()[:16] for sample in samples]
 
 
-GOLDEN = ["d072d1daebe79da4", "104ccea3af3d7741", "356e4732be428119", "40b30260345f3dc2"]
+GOLDEN = ["9af60cb8b68df374", "a88501de99693d2e", "436e29578a127f05", "9f6b28098596c003"]
 
 
 def test_prompts_are_those_of_the_published_version() -> None:
@@ -547,7 +550,7 @@ def test_a_context_too_small_for_its_needle_names_the_least_that_works() -> None
     ("changes", "message"),
     [
         ({"language": "fr"}, "language is 'fr'; it must be one of en, ko"),
-        ({"split": "dev"}, "split is 'dev'; it must be one of train, test"),
+        ({"split": "dev"}, "split is 'dev'; it must be one of train, validation, test"),
         ({"depth": 1.5}, "depth is 1.5; it must lie between 0 and 1"),
         ({"index": -1}, "index is -1; samples are numbered from 0"),
     ],
