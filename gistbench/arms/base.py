@@ -80,3 +80,7 @@ class Arm(ABC):
             reader: Model and gist tokens.
             prompts: One per row; their questions must not influence the result.
         """
+
+    def share(self, reader: Reader, prompts: Sequence[Prompt], cache: ContextCache) -> None:
+        """Leave what other arms of the run reuse. Not part of any measured time."""
+        return None

@@ -18,10 +18,12 @@ class Gist(Arm):
     uses_checkpoint = True
 
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
-        """Keep the gists; store them for the swapped control where the run has one."""
+        """Keep the gists."""
         contexts = [prompt.tokens.context for prompt in prompts]
-        cache = read_contexts(reader.model, contexts, gist_ids=reader.gist_ids)
+        return read_contexts(reader.model, contexts, gist_ids=reader.gist_ids)
+
+    def share(self, reader: Reader, prompts: Sequence[Prompt], cache: ContextCache) -> None:
+        """Store the gists for the swapped control, where the run has one."""
         if reader.store is not None:
             for row, prompt in enumerate(prompts):
                 reader.store.save(prompt.sha256, cache.row(row))
-        return cache

@@ -15,6 +15,8 @@ from gistbench.records import (
     ThroughputRound,
 )
 
+PROBE_FILE = "probe.json"
+
 Mode = Literal["probe", "evaluate", "timing"]
 
 

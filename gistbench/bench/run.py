@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from gistbench import generators
 from gistbench.arms.names import ARM_NAMES, with_controls
-from gistbench.bench.job import ArmResult, Event, Job, Mode, Probe, TimingResult
+from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Job, Mode, Probe, TimingResult
 from gistbench.bench.processes import run_worker
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
@@ -184,7 +184,7 @@ def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> 
 
 
 def _probe(state: Run) -> Probe:
-    path = state.work / "probe.json"
+    path = state.work / PROBE_FILE
     if not path.is_file():
         state.display.arm(state.arms[0], "loading, and timing one context")
         run_worker(state.job("probe", state.arms[0]), lambda _: None)

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from gistbench import generators
-from gistbench.bench.job import ArmResult, Event, Job, Probe, SteadyResult, TimingResult
+from gistbench.bench.job import (
+    PROBE_FILE,
+    ArmResult,
+    Event,
+    Job,
+    Probe,
+    SteadyResult,
+    TimingResult,
+)
 from gistbench.bench.loaded import Loaded, load, resolve_device
 from gistbench.bench.systems import steady_state, throughput_round
 from gistbench.errors import GistbenchError, UsageError
@@ -70,12 +78,28 @@ def probe(job: Job) -> None:
         with timed(device) as watch:
             loaded.engine.hold(prompt)
     found = Probe(base=loaded.record, provenance=provenance(device), prefill_seconds=watch.seconds)
-    write_json(Path(job.folder) / "probe.json", found)
+    write_json(Path(job.folder) / PROBE_FILE, found)
+
+
+def _require_same_device(job: Job, device: str) -> None:
+    """Refuse to go on with a run on other hardware than it began on.
+
+    Raises:
+        UsageError: Names both.
+    """
+    began = read_json(Path(job.folder) / PROBE_FILE, Probe).provenance
+    here = provenance(device).device_name
+    if here != began.device_name:
+        raise UsageError(
+            f"this run began on {began.device_name} and would go on on {here}; its figures would "
+            "mix both: go on there, or start anew with another --output"
+        )
 
 
 def timing(job: Job) -> None:
     """One round of the speed measurement."""
     device = resolve_device(job.device)
+    _require_same_device(job, device)
     with MemorySampler(job.arm, device) as sampler:
         loaded = load(job, device, sampler.phase)
         prompts = _prompts(job, loaded, min(job.samples, job.contexts_held))
@@ -89,6 +113,7 @@ def evaluate(job: Job) -> None:
     """Answer every sample of every task, then hold contexts and read the memory."""
     folder = Path(job.folder)
     device = resolve_device(job.device)
+    _require_same_device(job, device)
     with MemorySampler(job.arm, device) as sampler:
         emit(Event(kind="status", text="loading"))
         with sampler.phase("load"):

@@ -63,6 +63,7 @@ class Engine:
             start = self.clock()
             cache = self.arm.read(self.reader, prompts)
             compress_seconds = self.clock() - start
+        self.arm.share(self.reader, prompts, cache)
         tokenizer = self.base.tokenizer
         ends = {tokenizer.eos_token_id} - {None}
 

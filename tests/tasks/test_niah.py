@@ -348,6 +348,11 @@ def test_keys_of_the_three_splits_are_disjoint_and_complete() -> None:
     splits = [set(niah.keys(split)) for split in ("train", "validation", "test")]
     assert sum(map(len, splits)) == len(set().union(*splits)) == 90_000
     assert all(len(keys) > 3_000 for keys in splits)
+    test = splits[2]
+    assert 0.19 < len(test) / 90_000 < 0.21
+    for place in range(5):  # no digit is rare at any place of a test key
+        counts = [sum(key[place] == digit for key in test) for digit in "0123456789"[place == 0 :]]
+        assert max(counts) / min(counts) < 1.15
 
 
 def test_training_needles_are_mostly_new_sentences() -> None:
