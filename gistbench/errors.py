@@ -37,3 +37,9 @@ def did_you_mean(received: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(received, names, n=1, cutoff=0.5)
     listing = ", ".join(names) if names else "none"
     return f"did you mean {near[0]!r}? (known: {listing})" if near else f"known: {listing}"
+
+
+def first_line(error: BaseException) -> str:
+    """The start of a library's message, to quote inside a sentence of ours."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160].rstrip(".;:")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -324,6 +325,21 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise cannot_write(path, error) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before any work.
+
+    Raises:
+        UsageError: With the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{time.time_ns()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def cannot_write(path: Path, error: OSError) -> UsageError:

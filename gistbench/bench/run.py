@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,7 +33,7 @@ from gistbench.records import (
     RunRecord,
     SampleRecord,
     ThroughputRound,
-    cannot_write,
+    check_writable,
     read_json,
     read_jsonl,
     write_atomically,
@@ -307,18 +306,3 @@ def _write(
 
 def _lines(state: Run, arm: str, name: str, kind: Callable[..., Any]) -> list[Any]:
     return list(read_jsonl(state.work / f"{arm}.{name}.jsonl", kind))  # type: ignore[arg-type]
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written, before any work.
-
-    Raises:
-        UsageError: With the reason.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{time.time_ns()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise cannot_write(folder, error) from error

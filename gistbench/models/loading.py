@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import logging
-import os
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,15 +18,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gistbench.errors import PrerequisiteError, UsageError
+from gistbench.errors import PrerequisiteError, UsageError, first_line
 from gistbench.models.attention import ATTENTION, require_supported
 from gistbench.models.catalog import (
     ModelSource,
-    dequantised_folder,
-    file_sha256,
     fingerprint,
     weight_files,
 )
+from gistbench.models.gguf import SOURCE_FILE, dequantise
 from gistbench.models.manifest import BaseReference
 
 Quantization = Literal["none", "nf4"]
@@ -50,9 +40,6 @@ ARCHITECTURE_FIELDS = (
     "num_key_value_heads",
     "max_position_embeddings",
 )
-
-_SOURCE_FILE = "source.json"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +81,7 @@ def local_folder(source: ModelSource, *, revision: str | None = None) -> Path:
     if source.kind == "folder":
         return Path(source.location)
     if source.kind == "gguf":
-        return _dequantise(Path(source.location))
+        return dequantise(Path(source.location))
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -134,8 +121,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrain
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise PrerequisiteError(
-            f"no tokenizer in {folder} ({_first_line(error)}); put tokenizer.json beside the "
-            "weights"
+            f"no tokenizer in {folder} ({first_line(error)}); put tokenizer.json beside the weights"
         ) from error
 
 
@@ -180,7 +166,7 @@ def load_base(
         )
     except (OSError, ValueError) as error:
         raise PrerequisiteError(
-            f"the weights in {folder} cannot be loaded ({_first_line(error)}); "
+            f"the weights in {folder} cannot be loaded ({first_line(error)}); "
             "check that the folder holds the whole model"
         ) from error
     model.eval()
@@ -219,7 +205,7 @@ def _load_config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
     except (OSError, ValueError, KeyError) as error:
         raise PrerequisiteError(
             f"{folder}/config.json cannot be read as a model configuration "
-            f"({_first_line(error)}); check the folder, or pass --trust-remote-code if the model "
+            f"({first_line(error)}); check the folder, or pass --trust-remote-code if the model "
             "brings code of its own that you trust"
         ) from error
 
@@ -241,7 +227,7 @@ def _nf4(dtype: torch.dtype) -> Any:
 
 
 def _folder_fingerprint(folder: Path) -> str:
-    source = folder / _SOURCE_FILE
+    source = folder / SOURCE_FILE
     if source.is_file():
         return str(json.loads(source.read_text(encoding="utf-8"))["gguf_sha256"])
     files = weight_files(folder)
@@ -250,86 +236,3 @@ def _folder_fingerprint(folder: Path) -> str:
             f"{folder} holds no weights (.safetensors); put them there or choose another base"
         )
     return fingerprint(files)
-
-
-def _dequantise(file: Path) -> Path:
-    """The dequantised copy of a GGUF file, made once.
-
-    transformers may keep GGUF weights packed and cannot save such a model, so the dense float32
-    tensors are written here, whole or not at all, with the tokenizer and the configuration.
-    """
-    digest = file_sha256(file)
-    target = dequantised_folder(digest)
-    if (target / _SOURCE_FILE).is_file():
-        return target
-    with _exclusive(target):
-        if not (target / _SOURCE_FILE).is_file():
-            _log.info("dequantising %s once, into the cache", file.name)
-            _write_dequantised(file, digest, target)
-    return target
-
-
-def _write_dequantised(file: Path, digest: str, target: Path) -> None:
-    options: dict[str, Any] = {}
-    try:
-        from transformers import GgufConfig
-
-        options["quantization_config"] = GgufConfig(dequantize=True)
-    except ImportError:  # older transformers always dequantise
-        pass
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            model = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.float32, **options
-            )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise PrerequisiteError(
-            f"{file.name} cannot be read as a GGUF model ({_first_line(error)}); "
-            "check the file, and that the package gguf is installed"
-        ) from error
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".dequantising-"))
-    try:
-        config = model.config
-        for leftover in ("quantization_config", "_name_or_path"):
-            if hasattr(config, leftover):
-                delattr(config, leftover)
-        config.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        tensors = {
-            name: tensor.contiguous()
-            for name, tensor in model.state_dict().items()
-            if not (config.tie_word_embeddings and name == "lm_head.weight")
-        }
-        save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})
-        origin = {"gguf": file.name, "gguf_sha256": digest}
-        (scratch / _SOURCE_FILE).write_text(json.dumps(origin), encoding="utf-8")
-        os.replace(scratch, target)
-    except OSError as error:
-        raise PrerequisiteError(
-            f"the dequantised weights cannot be kept in {target.parent} ({error.strerror}); "
-            "free about four times the GGUF file's size there, or set GISTBENCH_CACHE"
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def _exclusive(target: Path) -> Iterator[None]:
-    """One process at a time prepares a folder; the others wait for it."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (target.parent / f"{target.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except PermissionError as error:
-        raise PrerequisiteError(
-            f"the cache folder {target.parent} cannot be written; set GISTBENCH_CACHE to one that "
-            "can"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160].rstrip(".;:")

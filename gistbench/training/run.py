@@ -23,6 +23,7 @@ from gistbench.models.checkpoint import (
     save_checkpoint,
 )
 from gistbench.models.loading import BaseModel, load_base
+from gistbench.records import cannot_write, check_writable
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.data import SampleBatches, build_example
 from gistbench.training.log import TrainingLog
@@ -61,6 +62,7 @@ def train(
         PrerequisiteError: Something it needs is missing.
     """
     generators.require_tasks(config.data.tasks)
+    check_writable(output)
     arguments = training_arguments(config, output, device)
     set_seed(config.training.seed)
     transformers_logging.disable_progress_bar()
@@ -130,6 +132,8 @@ def train(
         Console(stderr=True).print(f"resuming from {checkpoint}", highlight=False)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except OSError as error:
+        raise cannot_write(output, error) from error
     finally:
         batches.close()
     if trainer.is_world_process_zero():
