@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,11 +10,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from gistbench import __version__
-from gistbench.config import Device, RunConfig, TrainConfig, load_preset, load_yaml, merge, validate
+from gistbench.config import (
+    Device,
+    RunConfig,
+    TrainConfig,
+    first_problem,
+    load_preset,
+    load_yaml,
+    merge,
+    validate,
+)
 from gistbench.errors import GistbenchError, PrerequisiteError, UsageError
 from gistbench.metrics import format_bytes, format_percent, format_ratio
 
@@ -276,9 +287,9 @@ def _command(config: RunConfig) -> str:
         if value is True:
             words.append(flag)
         elif isinstance(value, list):
-            words.append(f"{flag} {','.join(map(str, value))}")
+            words.append(f"{flag} {shlex.quote(','.join(map(str, value)))}")
         elif value not in (None, False):
-            words.append(f"{flag} {value}")
+            words.append(f"{flag} {shlex.quote(str(value))}")
     return " ".join(words)
 
 
@@ -324,6 +335,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except GistbenchError as error:
         _refuse(str(error))
     except CycloptsError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ValidationError):
+            cause = cause.__cause__
+        if isinstance(cause, ValidationError):
+            _refuse(f"command line: {first_problem(cause)}; see `gistbench COMMAND --help`")
         _refuse(f"{str(error).strip().rstrip('.')}; see `gistbench COMMAND --help`")
     except KeyboardInterrupt:
         Console(stderr=True).print("\ngistbench: stopped; the same command goes on from here")

@@ -96,7 +96,9 @@ class TrainingConfig(Config):
     answer_logits_only: bool = Field(True, description="compute logits at the answer alone")
     logging_steps: int = Field(10, ge=1, description="steps between rows of the log")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints")
-    save_total_limit: int | None = Field(2, ge=1, description="checkpoints kept; None: all")
+    save_total_limit: int | None = Field(
+        2, ge=2, description="checkpoints kept; None: all; one alone could be lost by a kill"
+    )
     seed: int = Field(0, description="of samples, gist rows and LoRA")
     report_to: tuple[str, ...] = Field((), description="trackers, as transformers names them")
 
@@ -220,10 +222,17 @@ def validate(kind: type[ConfigT], fields: dict[str, Any], where: str) -> ConfigT
             raise UsageError(
                 f"{where}: unknown field {name!r}, {did_you_mean(path[-1], known)}"
             ) from error
-        received = first.get("input")
-        shown = f", got {received!r}" if not isinstance(received, (dict, BaseModel)) else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{where}: {name}: {message[0].lower()}{message[1:]}{shown}") from error
+        raise UsageError(f"{where}: {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first wrong field of a validation: its name, what is allowed, the value received."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "the configuration"
+    received = first.get("input")
+    shown = f", got {received!r}" if not isinstance(received, (dict, BaseModel)) else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {message[0].lower()}{message[1:]}{shown}"
 
 
 def _field_names(kind: type[BaseModel], path: list[str]) -> list[str]:

@@ -53,7 +53,7 @@ class LiveDisplay:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._progress.console.print(text, highlight=False)
+        self._progress.console.print(text, highlight=False, soft_wrap=True)
 
     def arm(self, arm: str, text: str) -> None:
         """What an arm is doing, when it is not answering samples."""

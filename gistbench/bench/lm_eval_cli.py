@@ -47,6 +47,10 @@ class GistbenchLM(ArmLM):
     ) -> None:
         if arm not in ARM_NAMES:
             raise UsageError(f"unknown arm {arm!r} in --model_args, {did_you_mean(arm, ARM_NAMES)}")
+        if ARM_NAMES[arm].needs_checkpoint and checkpoint is None:
+            raise UsageError(
+                f"arm {arm} needs a gist checkpoint; add checkpoint=NAME_OR_FOLDER to --model_args"
+            )
         if not str(batch_size).isdigit():
             raise UsageError(
                 f"--batch_size {batch_size} probes memory at full length, which is wrong for a "

@@ -124,6 +124,11 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     generators.require_tasks(config.tasks)
     arms = with_controls(config.models)
     manifest = _manifest(config, arms)
+    if "swapped" in arms and config.samples == 1:
+        raise UsageError(
+            "--samples 1 leaves the swapped control no sample with another answer; pass "
+            "--samples 2 or more"
+        )
     base = config.base or (manifest.base.name if manifest else "smollm2-135m")
     find_model(base)
     check_writable(folder)
@@ -160,15 +165,20 @@ def _claim(state: Run) -> bool:
     if finished.is_file():
         _require_same(read_json(finished, RunRecord).settings, settings, state.folder)
         return False
-    if started.is_file():
-        _require_same(json.loads(started.read_text(encoding="utf-8")), settings, state.folder)
+    # Also what the names in the settings stand for: a checkpoint trained anew is another one.
+    sha256 = state.manifest.adapter_sha256 if state.manifest else None
+    claim = {**settings, "checkpoint_sha256": sha256}
+    # Without a probe nothing was measured yet: settings that were refused can be mended.
+    if started.is_file() and (state.work / "probe.json").is_file():
+        _require_same(json.loads(started.read_text(encoding="utf-8")), claim, state.folder)
         state.display.say(f"going on with the run in {state.folder}")
         return True
-    if state.folder.exists() and (not state.folder.is_dir() or any(state.folder.iterdir())):
+    occupied = not started.is_file() and state.folder.exists()
+    if occupied and (not state.folder.is_dir() or any(state.folder.iterdir())):
         raise UsageError(
             f"{state.folder} is in use by something else than a run; choose another --output"
         )
-    write_atomically(started, json.dumps(settings, indent=2) + "\n")
+    write_atomically(started, json.dumps(claim, indent=2) + "\n")
     return True
 
 

@@ -24,23 +24,27 @@ def answer_key(identity: dict[str, Any], prompt_hashes: Sequence[str]) -> str:
 
 
 class AnswerFile:
-    """An append-only JSONL file of answered batches; a line that was cut short is dropped."""
+    """An append-only JSONL file of answered batches; a line that was cut short is dropped,
+    with all that follows it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._batches: dict[str, list[Response]] = {}
         if path.is_file():
-            whole = b""
+            size = 0
             for line in path.read_bytes().splitlines(keepends=True):
+                try:
+                    entry = json.loads(line)
+                    responses = [Response.model_validate(item) for item in entry["responses"]]
+                except (ValueError, TypeError, KeyError):
+                    break
                 if not line.endswith(b"\n"):
                     break
-                whole += line
-                entry = json.loads(line)
-                self._batches[entry["key"]] = [
-                    Response.model_validate(item) for item in entry["responses"]
-                ]
-            if len(whole) != path.stat().st_size:
-                path.write_bytes(whole)
+                size += len(line)
+                self._batches[entry["key"]] = responses
+            if size != path.stat().st_size:
+                # Never emptied first: a full disk, or a kill here, must not lose whole lines.
+                os.truncate(path, size)
 
     def get(self, key: str) -> list[Response] | None:
         """The responses of a batch, if it was answered before."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, PreTrainedConfig
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 
 from gistbench.core.attention import gist_attention
 from gistbench.core.layout import GistLayout
@@ -68,7 +68,15 @@ def attention_forward(
     return output.transpose(1, 2).contiguous(), None
 
 
+def attention_mask(
+    *_: Any, attention_mask: torch.Tensor | None = None, **__: Any
+) -> torch.Tensor | None:
+    """Hand a caller's padding mask on as it is, so that `attention_forward` can refuse it."""
+    return attention_mask
+
+
 AttentionInterface.register(ATTENTION, attention_forward)
+AttentionMaskInterface.register(ATTENTION, attention_mask)
 
 
 def require_supported(config: PreTrainedConfig) -> None:

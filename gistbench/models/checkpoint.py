@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from gistbench.config import TrainConfig
-from gistbench.errors import UsageError
+from gistbench.errors import UsageError, did_you_mean
 from gistbench.models.catalog import file_sha256
 from gistbench.models.loading import BaseModel
 from gistbench.models.manifest import (
@@ -83,6 +83,17 @@ def add_adapter(
         UsageError: The model has no module of a configured name.
     """
     adapter = config.adapter
+    modules = [(name.rsplit(".", 1)[-1], module) for name, module in model.named_modules()]
+    linear = {name for name, module in modules if isinstance(module, torch.nn.Linear)}
+    known = {"target_modules": linear, "modules_to_save": linear | {"embed_tokens"}}
+    for field, names in known.items():
+        for name in getattr(adapter, field):
+            # PEFT is content if one of them is there.
+            if name.rsplit(".", 1)[-1] not in names:
+                raise UsageError(
+                    f"adapter.{field} {name!r} is no module of a {model.config.model_type} model, "
+                    f"{did_you_mean(name, names)}"
+                )
     try:
         return get_peft_model(
             model,
@@ -139,6 +150,7 @@ def save_checkpoint(
         num_gists=len(gist_ids),
         gist_ids=gist_ids,
         adapter_sha256=file_sha256(folder / ADAPTER_FILE),
+        adapter_config_sha256=file_sha256(folder / ADAPTER_CONFIG_FILE),
         adapter_bytes=(folder / ADAPTER_FILE).stat().st_size,
         trained_parameters=num_trained_parameters(model)[0],
         trained_on=config.data.tasks,
@@ -167,12 +179,13 @@ def load_checkpoint(
     """
     manifest = read_manifest(folder)
     require_base(manifest, base.reference, allow_other_precision=allow_other_precision)
-    gist_ids = add_gist_rows(base.model, manifest.num_gists)
-    if gist_ids != manifest.gist_ids:
+    first_row = base.model.get_input_embeddings().num_embeddings
+    if manifest.gist_ids != tuple(range(first_row, first_row + manifest.num_gists)):
         raise UsageError(
-            f"checkpoint {manifest.name} has gist rows {manifest.gist_ids[0]}…, this base model "
-            f"would place them at {gist_ids[0]}…; pass --base {manifest.base.name}"
+            f"checkpoint {manifest.name} has gist rows from {manifest.gist_ids[0]} on, this base "
+            f"model would place them at {first_row}; pass --base {manifest.base.name}"
         )
+    gist_ids = add_gist_rows(base.model, manifest.num_gists)
     wrapped = PeftModel.from_pretrained(base.model, folder)
     if base.reference.quantization == "none":
         # Merging quantised weights would round them again; on a CPU they may even be repacked.

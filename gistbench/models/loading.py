@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -39,6 +40,11 @@ ARCHITECTURE_FIELDS = (
     "num_attention_heads",
     "num_key_value_heads",
     "max_position_embeddings",
+    "head_dim",
+    "rms_norm_eps",
+    "rope_parameters",
+    "sliding_window",
+    "tie_word_embeddings",
 )
 
 
@@ -157,18 +163,25 @@ def load_base(
     if quantization == "nf4":
         options["quantization_config"] = _nf4(dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=ATTENTION,
             trust_remote_code=trust_remote_code,
+            output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise PrerequisiteError(
             f"the weights in {folder} cannot be loaded ({first_line(error)}); "
             "check that the folder holds the whole model"
         ) from error
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise PrerequisiteError(
+            f"the weights in {folder} lack {missing[0]} ({len(missing)} missing in all), which "
+            "would be drawn at random; restore the whole model"
+        )
     model.eval()
     return BaseModel(model, tokenizer, folder, reference(source, folder, dtype, quantization))
 

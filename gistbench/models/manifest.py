@@ -46,6 +46,7 @@ class Manifest(Record):
     gist_ids: tuple[int, ...]
     prompt_template: str = "{context}{gists}{question}"
     adapter_sha256: str
+    adapter_config_sha256: str
     adapter_bytes: int
     trained_parameters: int
     trained_on: tuple[str, ...]
@@ -88,18 +89,27 @@ def read_manifest(folder: Path) -> Manifest:
         PrerequisiteError: A file is missing.
         UsageError: A file is not the one that was saved.
     """
+    if not (folder / MANIFEST_FILE).is_file():
+        raise UsageError(
+            f"{folder} lacks {MANIFEST_FILE}, so it is no gist checkpoint; name a folder that "
+            "`gistbench train` wrote"
+        )
     manifest = read_json(folder / MANIFEST_FILE, Manifest)
-    for file in (ADAPTER_FILE, ADAPTER_CONFIG_FILE):
+    expected = {
+        ADAPTER_FILE: manifest.adapter_sha256,
+        ADAPTER_CONFIG_FILE: manifest.adapter_config_sha256,
+    }
+    for file, digest in expected.items():
         if not (folder / file).is_file():
             raise PrerequisiteError(
                 f"checkpoint {manifest.name} lacks {file}; restore the whole folder {folder}"
             )
-    found = file_sha256(folder / ADAPTER_FILE)
-    if found != manifest.adapter_sha256:
-        raise UsageError(
-            f"checkpoint {manifest.name}: {ADAPTER_FILE} has sha256 {found[:12]}…, its manifest "
-            f"says {manifest.adapter_sha256[:12]}…; the file was changed or damaged: restore it"
-        )
+        found = file_sha256(folder / file)
+        if found != digest:
+            raise UsageError(
+                f"checkpoint {manifest.name}: {file} has sha256 {found[:12]}…, its manifest says "
+                f"{digest[:12]}…; the file was changed or damaged: restore it"
+            )
     return manifest
 
 

@@ -96,7 +96,8 @@ class TrainingLog(TrainerCallback):
             "step": state.global_step,
             "seconds": round(self.seconds, 3),
             "seconds_per_step": self._rate(),
-            **logs,
+            # Trainer's epoch means nothing for data without an end.
+            **{name: value for name, value in logs.items() if name != "epoch"},
         }
         with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -142,7 +143,12 @@ class TrainingLog(TrainerCallback):
         """Earlier metrics up to the step that is resumed, and the seconds they took."""
         path = self.folder / METRICS_FILE
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        entries = [json.loads(line) for line in lines]
+        entries = []
+        for line in lines:
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:  # the kill fell into this line
+                break
         kept = [entry for entry in entries if entry["step"] <= step]
         seconds = float(kept[-1]["seconds"]) if kept else 0.0
         return "".join(json.dumps(entry) + "\n" for entry in kept), seconds

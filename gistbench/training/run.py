@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import json
 from pathlib import Path
 from typing import Literal
 
 import torch
 from rich.console import Console
-from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from gistbench import generators
 from gistbench.config import TrainConfig
-from gistbench.errors import PrerequisiteError, UsageError
 from gistbench.metrics import format_count, format_seconds
 from gistbench.models.catalog import find_model
 from gistbench.models.checkpoint import (
@@ -22,10 +21,17 @@ from gistbench.models.checkpoint import (
     num_trained_parameters,
     save_checkpoint,
 )
-from gistbench.models.loading import BaseModel, load_base
-from gistbench.records import cannot_write, check_writable
+from gistbench.models.loading import load_base
+from gistbench.records import cannot_write, check_writable, write_atomically
+from gistbench.training.checks import (
+    CONFIG_FILE,
+    check_room,
+    check_trackers,
+    is_finished,
+    training_arguments,
+)
 from gistbench.training.curriculum import Curriculum
-from gistbench.training.data import SampleBatches, build_example
+from gistbench.training.data import SampleBatches
 from gistbench.training.log import TrainingLog
 from gistbench.training.trainer import (
     GistTrainer,
@@ -62,7 +68,10 @@ def train(
         PrerequisiteError: Something it needs is missing.
     """
     generators.require_tasks(config.data.tasks)
-    check_writable(output)
+    checkpoint = latest_checkpoint(output) if resume else None
+    if resume and is_finished(config, output):
+        Console(stderr=True).print(f"{output} already holds this training, finished")
+        return output
     arguments = training_arguments(config, output, device)
     set_seed(config.training.seed)
     transformers_logging.disable_progress_bar()
@@ -101,7 +110,13 @@ def train(
         gist_ids,
         rank=arguments.process_index,
     )
+    check_trackers(config)
+    # After every refusal: what is refused writes nothing.
+    check_writable(output)
     log = TrainingLog(output, config, facts)
+    if arguments.process_index == 0:
+        text = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
+        write_atomically(output / CONFIG_FILE, text)
 
     def save_gists(folder: Path) -> None:
         save_checkpoint(
@@ -125,13 +140,15 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     steps.trainer = trainer
-    checkpoint = latest_checkpoint(output) if resume else None
     if checkpoint is not None:
         restore_progress(trainer, checkpoint)
         trainer.state.global_step = int(checkpoint.name.split("-")[1])
-        Console(stderr=True).print(f"resuming from {checkpoint}", highlight=False)
+        Console(stderr=True).print(f"resuming from {checkpoint}", highlight=False, soft_wrap=True)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        # A kill may fall between the last step and the finished checkpoint; Trainer, asked to go
+        # on from there, would train one step more.
+        if trainer.state.global_step < config.training.max_steps:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except OSError as error:
         raise cannot_write(output, error) from error
     finally:
@@ -140,89 +157,6 @@ def train(
         save_gists(output)
         log.finish(f"Finished: {_summary(trainer, log, facts['device'])}.")
     return output
-
-
-def training_arguments(config: TrainConfig, output: Path, device: str) -> TrainingArguments:
-    """The configuration as transformers takes it.
-
-    Raises:
-        PrerequisiteError: The optimiser needs a package that is missing.
-        UsageError: transformers refuses a value.
-    """
-    training = config.training
-    if "8bit" in training.optim and find_spec("bitsandbytes") is None:
-        raise PrerequisiteError(
-            f"optimiser {training.optim} needs bitsandbytes, which is not installed; run "
-            "`pip install bitsandbytes` or pass --training.optim adamw_torch_fused"
-        )
-    try:
-        return TrainingArguments(
-            output_dir=str(output),
-            max_steps=training.max_steps,
-            per_device_train_batch_size=training.per_device_train_batch_size,
-            gradient_accumulation_steps=training.gradient_accumulation_steps,
-            learning_rate=training.learning_rate,
-            lr_scheduler_type=training.lr_scheduler_type,
-            lr_scheduler_kwargs=dict(training.lr_scheduler_kwargs),
-            warmup_steps=training.warmup_steps,
-            weight_decay=training.weight_decay,
-            max_grad_norm=training.max_grad_norm,
-            optim=training.optim,
-            gradient_checkpointing=training.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-            logging_steps=training.logging_steps,
-            logging_first_step=True,
-            save_steps=training.save_steps,
-            save_total_limit=training.save_total_limit,
-            seed=training.seed,
-            report_to=list(training.report_to) or "none",
-            bf16=config.base.dtype == "bfloat16",
-            use_cpu=device == "cpu",
-            remove_unused_columns=False,
-            ignore_data_skip=True,
-            disable_tqdm=True,
-            save_strategy="steps",
-        )
-    except ValueError as error:
-        raise UsageError(f"training: {str(error).splitlines()[0]}") from error
-
-
-def check_room(config: TrainConfig, base: BaseModel) -> int:
-    """Refuse, before step 1, a length at which gists or answers would be cut off.
-
-    Returns:
-        Supervised tokens per sample, the end of the answer included.
-
-    Raises:
-        UsageError: Context, gists, question and answer do not fit.
-    """
-    longest = supervised = 0
-    for task in config.data.tasks:
-        try:
-            example = build_example(
-                base.tokenizer,
-                task=task,
-                context_tokens=config.data.context_tokens,
-                index=0,
-                seed=config.training.seed,
-            )
-        except ValueError as error:
-            raise UsageError(f"data.context_tokens: {error}") from error
-        longest = max(longest, example.num_tokens + config.adapter.num_gists)
-        supervised = max(supervised, len(example.answer))
-    if config.data.max_length is not None and longest > config.data.max_length:
-        raise UsageError(
-            f"data.max_length {config.data.max_length:,} would cut off gists or answers: context, "
-            f"{config.adapter.num_gists} gists, question and answer take {longest:,} tokens; set "
-            f"--data.max-length {longest} or a shorter --data.context-tokens"
-        )
-    if longest > base.max_positions:
-        raise UsageError(
-            f"{longest:,} tokens of context, gists, question and answer exceed the "
-            f"{base.max_positions:,} positions of {config.base.name}; choose --data.context-tokens "
-            f"{config.data.context_tokens - (longest - base.max_positions)} or less"
-        )
-    return supervised
 
 
 def _summary(trainer: GistTrainer, log: TrainingLog, device: str) -> str:

@@ -46,7 +46,9 @@ class GistTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Batch]:
         """Ready batches, starting after the steps already trained; each process makes its own."""
         self.batches.start = self.state.global_step * self.args.gradient_accumulation_steps
-        return DataLoader(self.batches, batch_size=None, num_workers=0)
+        # A generator of its own: a loader that starts draws a seed, and after a resume that shifts
+        # the random numbers that dropout is to go on with.
+        return DataLoader(self.batches, batch_size=None, num_workers=0, generator=torch.Generator())
 
     def compute_loss(
         self,

@@ -1,0 +1,175 @@
+"""What a training refuses before step 1, and what transformers is told."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.optimization import get_scheduler
+
+from gistbench.config import TrainConfig
+from gistbench.errors import PrerequisiteError, UsageError
+from gistbench.models.loading import BaseModel
+from gistbench.models.manifest import MANIFEST_FILE
+from gistbench.training.data import build_example
+
+CONFIG_FILE = "training.json"
+
+
+def is_finished(config: TrainConfig, output: Path) -> bool:
+    """Claim a folder for a configuration; say whether its training is already over.
+
+    Raises:
+        UsageError: The folder holds a training with other settings, or is none.
+    """
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file, not a folder; choose another --output")
+    for path in (output / MANIFEST_FILE, output / CONFIG_FILE):
+        if not path.is_file():
+            continue
+        before = json.loads(path.read_text(encoding="utf-8"))
+        before = before.get("training_config", before)
+        differing = _differing(before, config.model_dump(mode="json"))
+        if differing:
+            name, old, new = differing[0]
+            raise UsageError(
+                f"{output} holds a training with other settings ({name} {old!r}, now {new!r}); "
+                "choose another --output"
+            )
+        if path.name == MANIFEST_FILE:
+            return True
+    return False
+
+
+def _differing(
+    before: dict[str, Any], now: dict[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differing(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append((f"{prefix}{name}", old, new))
+    return found
+
+
+def training_arguments(config: TrainConfig, output: Path, device: str) -> TrainingArguments:
+    """The configuration as transformers takes it.
+
+    Raises:
+        PrerequisiteError: The optimiser needs a package that is missing.
+        UsageError: transformers refuses a value.
+    """
+    training = config.training
+    if "8bit" in training.optim and find_spec("bitsandbytes") is None:
+        raise PrerequisiteError(
+            f"optimiser {training.optim} needs bitsandbytes, which is not installed; run "
+            "`pip install bitsandbytes` or pass --training.optim adamw_torch_fused"
+        )
+    try:
+        get_scheduler(
+            training.lr_scheduler_type,
+            torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
+            num_warmup_steps=training.warmup_steps,
+            num_training_steps=training.max_steps,
+            scheduler_specific_kwargs=dict(training.lr_scheduler_kwargs),
+        )
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"training.lr_scheduler_type {training.lr_scheduler_type} does not go with "
+            f"training.lr_scheduler_kwargs {training.lr_scheduler_kwargs} "
+            f"({str(error).splitlines()[0]}); change one of them"
+        ) from error
+    try:
+        return TrainingArguments(
+            output_dir=str(output),
+            max_steps=training.max_steps,
+            per_device_train_batch_size=training.per_device_train_batch_size,
+            gradient_accumulation_steps=training.gradient_accumulation_steps,
+            learning_rate=training.learning_rate,
+            lr_scheduler_type=training.lr_scheduler_type,
+            lr_scheduler_kwargs=dict(training.lr_scheduler_kwargs),
+            warmup_steps=training.warmup_steps,
+            weight_decay=training.weight_decay,
+            max_grad_norm=training.max_grad_norm,
+            optim=training.optim,
+            gradient_checkpointing=training.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+            logging_steps=training.logging_steps,
+            logging_first_step=True,
+            save_steps=training.save_steps,
+            save_total_limit=training.save_total_limit,
+            seed=training.seed,
+            report_to=list(training.report_to) or "none",
+            bf16=config.base.dtype == "bfloat16",
+            use_cpu=device == "cpu",
+            remove_unused_columns=False,
+            ignore_data_skip=True,
+            disable_tqdm=True,
+            save_strategy="steps",
+        )
+    except ValueError as error:
+        raise UsageError(f"training: {str(error).splitlines()[0]}") from error
+
+
+def check_trackers(config: TrainConfig) -> None:
+    """Refuse trackers that transformers does not know or that are not installed."""
+    for name in config.training.report_to:
+        try:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
+        except (RuntimeError, ValueError, ImportError) as error:
+            raise PrerequisiteError(
+                f"training.report_to {name}: {str(error).splitlines()[0]}; install it or leave "
+                "--training.report-to out"
+            ) from error
+
+
+def check_room(config: TrainConfig, base: BaseModel) -> int:
+    """Refuse, before step 1, a length at which gists or answers would be cut off.
+
+    Returns:
+        Supervised tokens per sample, the end of the answer included.
+
+    Raises:
+        UsageError: Context, gists, question and answer do not fit.
+    """
+    longest = supervised = 0
+    for task in config.data.tasks:
+        try:
+            # The shortest first stage too: its samples are built by workers, much later.
+            lengths = (*config.data.curriculum, config.data.context_tokens)
+            shortest = int(min(lengths) * (1 - config.data.length_jitter))
+            _, example = (
+                build_example(
+                    base.tokenizer,
+                    task=task,
+                    context_tokens=length,
+                    index=0,
+                    seed=config.training.seed,
+                )
+                for length in (shortest, config.data.context_tokens)
+            )
+        except ValueError as error:
+            raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
+        longest = max(longest, example.num_tokens + config.adapter.num_gists)
+        supervised = max(supervised, len(example.answer))
+    if config.data.max_length is not None and longest > config.data.max_length:
+        raise UsageError(
+            f"data.max_length {config.data.max_length:,} would cut off gists or answers: context, "
+            f"{config.adapter.num_gists} gists, question and answer take {longest:,} tokens; set "
+            f"--data.max-length {longest} or a shorter --data.context-tokens"
+        )
+    if longest > base.max_positions:
+        raise UsageError(
+            f"{longest:,} tokens of context, gists, question and answer exceed the "
+            f"{base.max_positions:,} positions of {config.base.name}; choose --data.context-tokens "
+            f"{config.data.context_tokens - (longest - base.max_positions)} or less"
+        )
+    return supervised

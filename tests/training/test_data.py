@@ -1,0 +1,142 @@
+"""Claims about training batches."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from gistbench import generators
+from gistbench.config import TrainConfig
+from gistbench.models.loading import load_tokenizer
+from gistbench.training.curriculum import Curriculum
+from gistbench.training.data import (
+    IGNORED,
+    Example,
+    SampleBatches,
+    build_example,
+    collate,
+    layout_of,
+)
+from tests.fixtures.tiny_base import tiny_config
+
+GISTS = (1000, 1001, 1002, 1003)
+SHORT = Example([11, 12, 13], [21, 22], [31, 32])
+LONG = Example([41, 42, 43, 44, 45], [51, 52, 53], [61, 62, 63, 64])
+
+
+def batches(config: TrainConfig, base: Path, count: int) -> list[dict[str, torch.Tensor]]:
+    source = SampleBatches(config, Curriculum(config), base, load_tokenizer(base), GISTS)
+    try:
+        return list(islice(source, count))
+    finally:
+        source.close()
+
+
+def test_gists_end_the_prefix_of_every_row() -> None:
+    batch = collate([SHORT, LONG], GISTS)
+    prefix_length = int(batch["prefix_length"][0])
+    assert prefix_length == len(LONG.context) + len(GISTS)
+    gists = batch["input_ids"][:, prefix_length - len(GISTS) : prefix_length]
+    assert gists.tolist() == [list(GISTS)] * 2
+
+
+def test_labels_are_exactly_the_answers_and_end_where_the_rows_end() -> None:
+    batch = collate([SHORT, LONG], GISTS)
+    assert batch["labels"].tolist() == [[IGNORED, IGNORED, 31, 32], [61, 62, 63, 64]]
+    ends = batch["input_ids"][:, -4:]
+    supervised = batch["labels"] != IGNORED
+    assert torch.equal(ends[supervised], batch["labels"][supervised])
+
+
+def test_both_parts_are_padded_on_their_left_and_the_layout_says_by_how_much() -> None:
+    batch = collate([SHORT, LONG], GISTS)
+    layout = layout_of(batch, len(GISTS))
+    assert layout.prefix_padding == (2, 0)
+    assert layout.suffix_padding == (3, 0)
+    assert layout.num_visible == len(GISTS)
+    suffix = batch["input_ids"][:, layout.prefix_length :]
+    assert suffix[0, 3:].tolist() == [*SHORT.question, *SHORT.answer]
+    assert batch["input_ids"][0, 2 : layout.prefix_length].tolist() == [*SHORT.context, *GISTS]
+
+
+def test_a_batch_is_tensors_alone() -> None:
+    assert all(isinstance(part, torch.Tensor) for part in collate([SHORT, LONG], GISTS).values())
+
+
+def test_an_example_is_the_sample_with_its_answer_and_the_end(tiny_base: Path) -> None:
+    tokenizer = load_tokenizer(tiny_base)
+    example = build_example(tokenizer, task="niah_passkey", context_tokens=160, index=3, seed=5)
+    sample = generators.generator("niah_passkey").build_sample(
+        tokenizer, language="en", split="train", context_tokens=160, index=3, seed=5
+    )
+    assert len(example.context) == 160
+    assert tokenizer.decode(example.context + example.question) == sample.prompt
+    assert tokenizer.decode(example.answer) == f" {sample.answer}\n"
+
+
+def test_workers_change_nothing(tiny_base: Path) -> None:
+    """Also across stages and replays, where batches made ahead may be dropped."""
+    changes = {"curriculum": (140,), "replay": 0.4, "length_jitter": 0.02}
+    alone, helped = (
+        batches(tiny_config(tiny_base, data={**changes, "num_workers": workers}), tiny_base, 9)
+        for workers in (0, 2)
+    )
+    for one, other in zip(alone, helped, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_batches_ahead_are_dropped_when_the_stage_changes(tiny_base: Path) -> None:
+    config = tiny_config(tiny_base, data={"curriculum": (140,), "num_workers": 1})
+    made = []
+    for workers in (0, 1):
+        chosen = tiny_config(tiny_base, data={"curriculum": (140,), "num_workers": workers})
+        curriculum = Curriculum(chosen)
+        source = SampleBatches(chosen, curriculum, tiny_base, load_tokenizer(tiny_base), GISTS)
+        try:
+            stream = iter(source)
+            before = [next(stream) for _ in range(2)]
+            curriculum.stage = 1
+            made.append([*before, *(next(stream) for _ in range(2))])
+        finally:
+            source.close()
+    lengths = [int(batch["prefix_length"][0]) - len(GISTS) for batch in made[0]]
+    assert lengths == [140, 140, config.data.context_tokens, config.data.context_tokens]
+    for one, other in zip(*made, strict=True):
+        assert torch.equal(one["input_ids"], other["input_ids"])
+
+
+def test_a_stream_started_later_continues_the_same_series(tiny_base: Path) -> None:
+    config = tiny_config(tiny_base)
+    whole = batches(config, tiny_base, 4)
+    source = SampleBatches(config, Curriculum(config), tiny_base, load_tokenizer(tiny_base), GISTS)
+    source.start = 2
+    for one, other in zip(whole[2:], islice(source, 2), strict=True):
+        assert torch.equal(one["input_ids"], other["input_ids"])
+
+
+@pytest.mark.parametrize("task", generators.task_names())
+def test_no_key_that_is_trained_is_ever_tested(tiny_base: Path, task: str) -> None:
+    config = tiny_config(
+        tiny_base, data={"tasks": (task,), "context_tokens": 300}, training={"max_batch_size": 8}
+    )
+    tokenizer = load_tokenizer(tiny_base)
+    niah = generators.generator(task)
+    for batch in batches(config, tiny_base, 4):
+        for row in batch["labels"]:
+            key = tokenizer.decode(row[row != IGNORED]).strip()
+            assert len(key) == 5
+            assert niah.key_split(key) == "train"
+    for index in range(20):
+        tested = niah.build_sample(
+            tokenizer,
+            language=generators.language(task),
+            split="test",
+            context_tokens=300,
+            index=index,
+            seed=0,
+        )
+        assert niah.key_split(tested.answer) == "test"
