@@ -599,10 +599,10 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
 
     Args:
         **kwargs: The task's YAML metadata and the model's arguments. Used are ``task`` or
-            ``language``, ``context_tokens``, ``num_samples``, ``seed``, ``split``, and, for the
-            tokenizer, ``tokenizer`` (a name, a folder or an object) or ``pretrained``, with
-            ``gguf_file``, ``revision``, ``subfolder``, ``trust_remote_code`` and ``add_bos_token``. With
-            ``cache_folder`` the samples are kept there, for other processes of the same run.
+            ``language``, ``context_tokens``, ``num_samples``, ``seed``, ``split``; for the
+            tokenizer ``tokenizer`` (a name, a folder or an object) or ``pretrained``, with
+            ``gguf_file``, ``revision``, ``subfolder``, ``trust_remote_code``, ``add_bos_token``;
+            and ``cache_folder``, where samples are kept for other processes of the same run.
             Others are ignored.
 
     Returns:
