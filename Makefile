@@ -22,7 +22,7 @@ setup: .venv/.ready
 
 demo: setup
 	$(BIN)/gistbench run --models gist,full --checkpoint smollm2-135m-gist-10 \
-		--time-budget-seconds 280 --output results/demo
+		--time-budget-seconds 250 --output results/demo
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
