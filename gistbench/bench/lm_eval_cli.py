@@ -10,6 +10,8 @@ import json
 import sys
 from typing import Any
 
+# lm-eval registers its own models only while its registry is empty: they come first.
+import lm_eval.models  # noqa: F401
 from lm_eval.api.registry import register_model
 
 from gistbench import generators
