@@ -48,6 +48,9 @@ class AdapterConfig(Config):
     target_modules: tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj"), description="linear layers that get LoRA"
     )
+    start_from: str | None = Field(
+        None, description="gist checkpoint whose weights training starts from; None: anew"
+    )
     modules_to_save: tuple[str, ...] = Field(
         (), description="modules trained and saved whole; empty: only the gist rows are trained"
     )

@@ -14,7 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -113,6 +119,29 @@ def add_adapter(
             f"{model.config.model_type} model ({str(error).splitlines()[0][:120]}); name modules "
             "it has"
         ) from error
+
+
+def start_from(model: PeftModel, base: BaseModel, folder: Path) -> None:
+    """Give a new adapter the weights of a trained checkpoint of the same shape.
+
+    Raises:
+        UsageError: Another base, number of gists or adapter shape.
+    """
+    manifest = read_manifest(folder)
+    require_base(manifest, base.reference, allow_other_precision=False)
+    weights = load_file(folder / ADAPTER_FILE)
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    differing = sorted(
+        name
+        for name in own.keys() | weights.keys()
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    )
+    if differing:
+        raise UsageError(
+            f"adapter.start_from {manifest.name} has another shape than this adapter (first at "
+            f"{differing[0]}); take the adapter fields of its training configuration"
+        )
+    set_peft_model_state_dict(model, weights)
 
 
 def num_trained_parameters(model: PeftModel) -> tuple[int, int]:

@@ -20,8 +20,10 @@ from gistbench.models.checkpoint import (
     add_gist_rows,
     num_trained_parameters,
     save_checkpoint,
+    start_from,
 )
 from gistbench.models.loading import load_base
+from gistbench.models.manifest import find_checkpoint
 from gistbench.records import cannot_write, check_writable, write_atomically
 from gistbench.training.checks import (
     CONFIG_FILE,
@@ -89,6 +91,8 @@ def train(
     if config.training.gradient_checkpointing:
         base.model.enable_input_require_grads()
     model = add_adapter(base.model, config, gist_ids)
+    if config.adapter.start_from is not None:
+        start_from(model, base, find_checkpoint(config.adapter.start_from))
     trained, total = num_trained_parameters(model)
 
     facts = {
