@@ -79,7 +79,8 @@ class LiveDisplay:
         if done > first and now > start:
             seconds = (now - start) / (done - first)
             left = format_seconds(seconds * (total - done))
-            rate = f"{format_seconds(seconds)}/sample, {left} left"
+            rate = f"{format_seconds(seconds)}/sample"
+            rate += f", {left} left" if done < total else ""
         self._progress.update(self._rows[key], completed=done, total=total, rate=rate)
         if done == total and not self.console.is_terminal:
             self.say(f"{arm}: {task}: {total} samples")
