@@ -80,9 +80,19 @@ METRICS: dict[str, Metric] = {
         Metric("compression_ratio", "compression", "ratio", "higher", format_ratio),
         Metric("cache_bytes", "key/value cache per context", "bytes", "lower", format_bytes),
         Metric("cache_tokens", "cache slots per layer", "tokens", "lower", format_count),
-        Metric("compress_seconds", "compress (prefill)", "seconds", "lower", format_seconds),
-        Metric("first_token_seconds", "time to first token", "seconds", "lower", format_seconds),
-        Metric("decode_tokens_per_second", "decode speed", "tok/s", "higher", format_rate),
+        Metric(
+            "compress_seconds", "read the context (prefill)", "seconds", "lower", format_seconds
+        ),
+        Metric(
+            "first_token_seconds", "question to first token", "seconds", "lower", format_seconds
+        ),
+        Metric(
+            "decode_tokens_per_second",
+            "decode speed of each answer",
+            "tok/s",
+            "higher",
+            format_rate,
+        ),
         Metric("throughput", "throughput, contexts together", "tok/s", "higher", format_rate),
         Metric("torch_allocated_bytes", "allocated by torch", "bytes", "lower", format_bytes),
         Metric("torch_reserved_bytes", "reserved by torch", "bytes", "lower", format_bytes),

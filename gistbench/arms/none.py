@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gistbench.arms.base import Arm, Prompt, Reader
 from gistbench.core.cache import ContextCache
-from gistbench.models.decode import no_context
+from gistbench.models.decode import no_context, read_contexts
 
 
 @dataclass(frozen=True)
@@ -19,5 +20,9 @@ class NoContext(Arm):
     reads_context = False
 
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
-        """Read nothing."""
+        """Read nothing but the token that the tokenizer puts before every text, if any."""
+        config: Any = reader.model.config
+        starts = [prompt.tokens.context[:1] for prompt in prompts]
+        if config.bos_token_id is not None and all(s == [config.bos_token_id] for s in starts):
+            return read_contexts(reader.model, starts, keep_all=True)
         return no_context(len(prompts))

@@ -24,9 +24,7 @@ from gistbench.evaluation.engine import no_marker
 from gistbench.evaluation.lm import ArmLM
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
-from gistbench.models.manifest import find_checkpoint, read_manifest
-
-DEFAULT_BASE = "smollm2-135m"
+from gistbench.models.manifest import base_of
 
 
 @register_model("gistbench")
@@ -85,15 +83,6 @@ class GistbenchLM(ArmLM):
         )
         loaded = load(job, resolve_device(settings.device), no_marker)
         super().__init__(loaded.engine, batch_size=int(batch_size), identity={})
-
-
-def base_of(checkpoint: str | None, base: str | None) -> str:
-    """The base model that the arguments mean."""
-    if base is not None:
-        return base
-    if checkpoint is not None:
-        return read_manifest(find_checkpoint(checkpoint)).base.name
-    return DEFAULT_BASE
 
 
 def run_lm_eval(arguments: list[str]) -> int:

@@ -15,7 +15,7 @@ from gistbench.bench.job import Job
 from gistbench.errors import PrerequisiteError
 from gistbench.evaluation.engine import Engine, PhaseMarker
 from gistbench.measurement import synchronize
-from gistbench.models.catalog import find_model
+from gistbench.models.catalog import ModelSource, find_model
 from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.gist_file import GistStore
 from gistbench.models.loading import BaseModel, key_value_bytes_per_token, load_base
@@ -80,7 +80,7 @@ def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
         revision=job.revision,
         trust_remote_code=job.trust_remote_code,
     )
-    record = _record(base, source.weights_note, dtype)
+    record = _record(base, source, dtype)
     model: torch.nn.Module = base.model
     gist_ids: tuple[int, ...] = ()
     manifest = None
@@ -107,14 +107,14 @@ def device_clock(device: str) -> Callable[[], float]:
     return read
 
 
-def _record(base: BaseModel, weights_note: str, dtype: torch.dtype) -> BaseModelRecord:
+def _record(base: BaseModel, source: ModelSource, dtype: torch.dtype) -> BaseModelRecord:
     config = base.model.config
     return BaseModelRecord(
-        name=base.reference.name,
-        source=_origin(base),
+        name=_public_name(source),
+        source=source.kind,
         model_type=base.reference.model_type,
         fingerprint=base.reference.fingerprint,
-        weights_note=weights_note,
+        weights_note=source.weights_note,
         dtype=base.reference.dtype,
         quantization=base.reference.quantization,
         num_parameters=base.model.num_parameters(),
@@ -124,6 +124,6 @@ def _record(base: BaseModel, weights_note: str, dtype: torch.dtype) -> BaseModel
     )
 
 
-def _origin(base: BaseModel) -> str:
-    """Where the weights came from, without naming a folder of this machine."""
-    return base.reference.name if "/" not in base.reference.name else Path(base.reference.name).name
+def _public_name(source: ModelSource) -> str:
+    """A base model's name without the folders of this machine; hub names stay whole."""
+    return source.name if source.kind == "hub" else Path(source.name).name

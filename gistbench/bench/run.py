@@ -22,7 +22,13 @@ from gistbench.bench.processes import run_worker
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
 from gistbench.models.catalog import find_model
-from gistbench.models.manifest import Manifest, checkpoint_record, find_checkpoint, read_manifest
+from gistbench.models.manifest import (
+    Manifest,
+    base_of,
+    checkpoint_record,
+    find_checkpoint,
+    read_manifest,
+)
 from gistbench.records import (
     MEMORY_FILE,
     RUN_FILE,
@@ -129,7 +135,7 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
             "--samples 1 leaves the swapped control no sample with another answer; pass "
             "--samples 2 or more"
         )
-    base = config.base or (manifest.base.name if manifest else "smollm2-135m")
+    base = base_of(config.checkpoint, config.base)
     find_model(base)
     check_writable(folder)
     state = Run(config, folder, display, command, arms, manifest, base)
@@ -163,7 +169,9 @@ def _claim(state: Run) -> bool:
     finished = state.folder / RUN_FILE
     started = state.work / "settings.json"
     if finished.is_file():
-        _require_same(read_json(finished, RunRecord).settings, settings, state.folder)
+        record = read_json(finished, RunRecord)
+        _require_same(record.settings, settings, state.folder)
+        _require_unchanged(state, record)
         return False
     # Also what the names in the settings stand for: a checkpoint trained anew is another one.
     sha256 = state.manifest.adapter_sha256 if state.manifest else None
@@ -180,6 +188,24 @@ def _claim(state: Run) -> bool:
         )
     write_atomically(started, json.dumps(claim, indent=2) + "\n")
     return True
+
+
+def _require_unchanged(state: Run, record: RunRecord) -> None:
+    """Refuse to pass an old result off as that of a new checkpoint or task."""
+    changed = []
+    before = record.checkpoint.sha256 if record.checkpoint else None
+    if before != (state.manifest.adapter_sha256 if state.manifest else None):
+        changed.append(f"checkpoint {state.config.checkpoint}")
+    changed += [
+        f"task {task.name}"
+        for task in record.tasks
+        if task.version != str(generators.task_definition(task.name)["metadata"]["version"])
+    ]
+    if changed:
+        raise UsageError(
+            f"{state.folder} holds a finished run, but {' and '.join(changed)} changed since; "
+            "choose another --output to run again"
+        )
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -230,7 +256,7 @@ def samples_for(
         return DEFAULT_SAMPLES, ""
     reading = sum(arm in ("gist", "full") for arm in arms)
     for_answers = 1.25
-    per_sample = max(1e-6, reading * prefill_seconds * for_answers)
+    per_sample = max(1e-6, len(config.tasks) * reading * prefill_seconds * for_answers)
     left = config.time_budget_seconds - LOAD_SECONDS * len(arms)
     samples = max(MIN_SAMPLES, int(left / per_sample))
     samples = min(samples, DEFAULT_SAMPLES)

@@ -9,6 +9,7 @@ from gistbench import generators
 from gistbench.errors import UsageError, did_you_mean
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import load_tokenizer, local_folder
+from gistbench.models.manifest import base_of
 from gistbench.records import (
     RUN_FILE,
     SAMPLES_FILE,
@@ -34,7 +35,8 @@ def regenerate(run_dir: Path, sample_id: str) -> str:
         raise UsageError(f"{run_dir} has no sample {sample_id!r}; {near}, …")
     record = known[sample_id]
     splits = {task.name: task.split for task in run.tasks}
-    tokenizer = load_tokenizer(local_folder(find_model(run.base.name)))
+    base = base_of(run.settings["checkpoint"], run.settings["base"])
+    tokenizer = load_tokenizer(local_folder(find_model(base), revision=run.settings["revision"]))
     sample = generators.generator(record.task).build_sample(
         tokenizer,
         language=generators.language(record.task),

@@ -73,9 +73,11 @@ def throughput_round(
     if not engine.device.startswith("cuda"):
         return NO_GPU
     held: list[ContextCache] = []
+    num_held = 0
     try:
         for number in range(contexts):
             held.append(engine.hold(prompts[number % len(prompts)]))
+            num_held += 1
         together = stack(held) if held[0].keys else no_context(contexts)
         held.clear()
         question = prompts[0].tokens.question
@@ -92,7 +94,7 @@ def throughput_round(
             )
             seconds = answers.decode_seconds
     except torch.OutOfMemoryError:
-        return _does_not_fit(len(held), contexts)
+        return _does_not_fit(num_held, contexts)
     return ThroughputRound(
         round_index=round_index,
         contexts=contexts,
@@ -104,5 +106,5 @@ def throughput_round(
 
 def _does_not_fit(held: int, contexts: int) -> NotMeasured:
     return NotMeasured(
-        not_measured=f"{contexts} contexts do not fit on this GPU: memory ran out after {held}"
+        not_measured=f"{contexts} contexts do not fit on this GPU: memory ran out with {held} held"
     )

@@ -13,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gistbench import generators
 from gistbench.bench.job import (
     PROBE_FILE,
@@ -64,6 +66,11 @@ def main() -> None:
         {"probe": probe, "evaluate": evaluate, "timing": timing}[job.mode](job)
     except GistbenchError as error:
         emit(Event(kind="error", text=str(error)))
+        sys.exit(2)
+    except torch.OutOfMemoryError:
+        fewer = f"--batch-size {job.batch_size // 2}" if job.batch_size > 1 else "a larger GPU"
+        text = f"the {job.arm} arm ran out of GPU memory; repeat the command with {fewer}"
+        emit(Event(kind="error", text=f"{text} and another --output"))
         sys.exit(2)
     emit(Event(kind="done"))
 
@@ -206,6 +213,7 @@ def _sample_record(arm: str, task: str, entry: dict[str, Any], model: ArmLM) -> 
     doc = entry["doc"]
     prompt_hash = hashlib.sha256((doc["context"] + doc["question"]).encode()).hexdigest()
     response = model.responses[prompt_hash]
+    num_gists = len(model.engine.reader.gist_ids)
     start, end = doc.get("needle_start"), doc.get("needle_end")
     excerpt = needle = ""
     if start is not None and end is not None:
@@ -217,7 +225,7 @@ def _sample_record(arm: str, task: str, entry: dict[str, Any], model: ArmLM) -> 
         sample_id=doc["id"],
         index=doc["index"],
         seed=doc["seed"],
-        num_gists=response.cache_tokens if model.engine.arm.about.needs_checkpoint else None,
+        num_gists=num_gists if model.engine.arm.about.needs_checkpoint else None,
         depth=doc.get("depth"),
         needle_depth=doc.get("needle_depth"),
         excerpt=excerpt,

@@ -121,8 +121,11 @@ def add_adapter(
         ) from error
 
 
-def start_from(model: PeftModel, base: BaseModel, folder: Path) -> None:
+def start_from(model: PeftModel, base: BaseModel, folder: Path) -> Manifest:
     """Give a new adapter the weights of a trained checkpoint of the same shape.
+
+    Returns:
+        The checkpoint's manifest: what it was trained on, its heir was trained on too.
 
     Raises:
         UsageError: Another base, number of gists or adapter shape.
@@ -142,6 +145,7 @@ def start_from(model: PeftModel, base: BaseModel, folder: Path) -> None:
             f"{differing[0]}); take the adapter fields of its training configuration"
         )
     set_peft_model_state_dict(model, weights)
+    return manifest
 
 
 def num_trained_parameters(model: PeftModel) -> tuple[int, int]:
@@ -159,6 +163,7 @@ def save_checkpoint(
     *,
     training_summary: str,
     max_trained_context_tokens: int,
+    parent: Manifest | None = None,
 ) -> Manifest:
     """Write a gist checkpoint: the adapter in bf16, and its manifest last.
 
@@ -182,9 +187,19 @@ def save_checkpoint(
         adapter_config_sha256=file_sha256(folder / ADAPTER_CONFIG_FILE),
         adapter_bytes=(folder / ADAPTER_FILE).stat().st_size,
         trained_parameters=num_trained_parameters(model)[0],
-        trained_on=config.data.tasks,
-        max_trained_context_tokens=max_trained_context_tokens,
-        training_summary=training_summary,
+        trained_on=tuple(
+            dict.fromkeys((*(parent.trained_on if parent else ()), *config.data.tasks))
+        ),
+        max_trained_context_tokens=max(
+            max_trained_context_tokens, parent.max_trained_context_tokens if parent else 0
+        ),
+        training_summary=(
+            f"{training_summary}, after {parent.name} {parent.adapter_sha256[:12]} "
+            f"({parent.training_summary})"
+            if parent
+            else training_summary
+        ),
+        parent_sha256=parent.adapter_sha256 if parent else None,
         training_config=config.model_dump(mode="json"),
         versions={name: version(name) for name in ADAPTER_PACKAGES},
     )

@@ -10,6 +10,8 @@ from gistbench.models.catalog import file_sha256
 from gistbench.records import CheckpointRecord, Record, read_json
 from gistbench.resources import shipped
 
+DEFAULT_BASE = "smollm2-135m"
+
 MANIFEST_FILE = "gist.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -52,6 +54,7 @@ class Manifest(Record):
     trained_on: tuple[str, ...]
     max_trained_context_tokens: int
     training_summary: str
+    parent_sha256: str | None = None
     training_config: dict[str, Any]
     versions: dict[str, str]
 
@@ -111,6 +114,15 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{digest[:12]}…; the file was changed or damaged: restore it"
             )
     return manifest
+
+
+def base_of(checkpoint: str | None, base: str | None) -> str:
+    """The base model that a checkpoint and a base, each perhaps not named, mean together."""
+    if base is not None:
+        return base
+    if checkpoint is not None:
+        return read_manifest(find_checkpoint(checkpoint)).base.name
+    return DEFAULT_BASE
 
 
 def require_base(manifest: Manifest, base: BaseReference, *, allow_other_precision: bool) -> None:

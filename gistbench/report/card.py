@@ -253,6 +253,7 @@ class Scorecard(Record):
     created: str
     base_fingerprint: str
     checkpoint_sha256: str | None
+    prompts: dict[str, str]
     weights_note: str
     fairness: tuple[str, ...]
     score: Score

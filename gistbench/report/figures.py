@@ -98,28 +98,26 @@ def _accuracy(samples: Samples) -> dict[str, Figure]:
 
 
 def _cost(arm: ArmRecord, samples: Samples) -> dict[str, Figure]:
+    # Samples of a batch share its timing: one value per batch, for the batch as a whole.
+    timings = list({s.timing.model_dump_json(): s.timing for s in samples}.values())
     found = {
         "cache_tokens": _median("cache_tokens", [s.cache_tokens for s in samples], samples),
         "cache_bytes": _median("cache_bytes", [s.cache_bytes for s in samples], samples),
         "compress_seconds": _median(
             "compress_seconds",
-            [
-                s.timing.compress_seconds / max(1, s.timing.batch_size)
-                for s in samples
-                if s.timing.compress_seconds is not None
-            ],
+            [t.compress_seconds for t in timings if t.compress_seconds is not None],
             samples,
             "this arm reads no context of its own",
         ),
         "first_token_seconds": _median(
-            "first_token_seconds", [s.timing.first_token_seconds for s in samples], samples
+            "first_token_seconds", [t.first_token_seconds for t in timings], samples
         ),
         "decode_tokens_per_second": _median(
             "decode_tokens_per_second",
             [
-                s.timing.decode_steps / s.timing.decode_seconds
-                for s in samples
-                if s.timing.decode_steps > 0 and s.timing.decode_seconds > 0
+                t.decode_steps / t.decode_seconds
+                for t in timings
+                if t.decode_steps > 0 and t.decode_seconds > 0
             ],
             samples,
             "no answer was longer than one token",
@@ -150,7 +148,7 @@ def _median(
         detail = f"median; quartiles {show(first)} to {show(third)}, n = {n:,}"
     batch = max(sample.timing.batch_size for sample in samples)
     if metric.endswith(("_seconds", "_per_second")) and batch > 1:
-        detail += f", batches of up to {batch}"
+        detail += f" batches of up to {batch} samples, each timed as a whole"
     return Figure(value=middle, low=low, high=high, n=n, text=show(middle), detail=detail)
 
 

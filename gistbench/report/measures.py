@@ -52,11 +52,18 @@ class Measurement:
 Measure = Callable[[Criterion, Evidence], Measurement | NotMeasured]
 
 
+UNMEASURED = {
+    "global_understanding": "no task of this run asks about the whole document",
+    "hallucination_rate": "no task of this run asks for what its document does not hold; how often "
+    "a wrong key was stated is what exact match lacks",
+}
+
+
 def measure(criterion: Criterion, evidence: Evidence) -> Measurement | NotMeasured:
     """Look for a criterion's measurement in a run."""
     found = MEASURES.get(criterion.id)
     if found is None:
-        return NotMeasured(not_measured="no task of this run measures it")
+        return NotMeasured(not_measured=UNMEASURED.get(criterion.id, "no task measures it"))
     return found(criterion, evidence)
 
 

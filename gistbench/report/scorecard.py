@@ -78,6 +78,7 @@ def build_scorecard(
         created=run.created,
         base_fingerprint=run.base.fingerprint,
         checkpoint_sha256=run.checkpoint.sha256 if run.checkpoint else None,
+        prompts=_prompts(run),
         weights_note=run.base.weights_note,
         fairness=tuple(_fairness(run)),
         score=score(verdicts),
@@ -143,6 +144,16 @@ def _published(other: Scorecard, run: RunRecord, arms: tuple[ArmFigures, ...]) -
     """The other scorecard's main figures, and whether it is about the same weights."""
     here = run.checkpoint.sha256 if run.checkpoint else None
     same = other.base_fingerprint == run.base.fingerprint and other.checkpoint_sha256 == here
+    alike = other.prompts.items() & _prompts(run).items()
+    if not same:
+        comparability = "another base model or checkpoint: not the same thing measured again"
+    elif not alike:
+        comparability = (
+            "same base model and checkpoint, but another version, split or length of the task: "
+            "other prompts"
+        )
+    else:
+        comparability = "same base model, checkpoint and version of the task"
     lines = []
     names = [arm.name for arm in arms] + [a.name for a in other.arms]
     for name in dict.fromkeys(names):
@@ -156,11 +167,17 @@ def _published(other: Scorecard, run: RunRecord, arms: tuple[ArmFigures, ...]) -
         title=other.title,
         label=f"published result, n = {n:,}" if n else "published result",
         score=f"{other.score.text}, {other.score.measurable}",
-        comparability="same base model and checkpoint"
-        if same
-        else "another base model or checkpoint: not the same thing measured again",
+        comparability=comparability,
         lines=tuple(lines),
     )
+
+
+def _prompts(run: RunRecord) -> dict[str, str]:
+    """What decides whether two runs of a task ask alike prompts."""
+    return {
+        task.name: f"version {task.version}, {task.split}, {task.context_tokens} tokens"
+        for task in run.tasks
+    }
 
 
 def _tasks(run: RunRecord) -> list[Line]:

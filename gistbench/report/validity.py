@@ -208,11 +208,11 @@ def _run_checks(evidence: Evidence) -> Iterator[Check]:
         text="; ".join(open_ends) or f"{len(arms)} arms",
     )
     commit, dirty = evidence.run.provenance.git_commit, evidence.run.provenance.git_dirty
-    known = f"commit {commit}" if commit else "not run from a git checkout"
+    known = f"commit {commit}" if commit else "unknown: not run from a git checkout"
     yield Check(
         id="commit",
         title="The code is a commit",
-        status="WARNING" if dirty or (dirty is None and commit) else "OK",
+        status="WARNING" if dirty or dirty is None else "OK",
         text=f"{known}, with uncommitted changes" if dirty else known,
     )
     for arm in arms:

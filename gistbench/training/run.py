@@ -91,8 +91,9 @@ def train(
     if config.training.gradient_checkpointing:
         base.model.enable_input_require_grads()
     model = add_adapter(base.model, config, gist_ids)
+    parent = None
     if config.adapter.start_from is not None:
-        start_from(model, base, find_checkpoint(config.adapter.start_from))
+        parent = start_from(model, base, find_checkpoint(config.adapter.start_from))
     trained, total = num_trained_parameters(model)
 
     facts = {
@@ -130,7 +131,8 @@ def train(
             gist_ids,
             folder,
             training_summary=_summary(trainer, log, facts["device"]),
-            max_trained_context_tokens=curriculum.context_tokens,
+            max_trained_context_tokens=trainer.longest_context_tokens,
+            parent=parent,
         )
 
     steps = StepCallback(lambda folder: save_gists(folder / GIST_FOLDER))

@@ -40,6 +40,7 @@ class GistTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.supervised_tokens = 0
         self.context_tokens_seen = 0
+        self.longest_context_tokens = 0
         self._since_log = {"exact": 0, "seen": 0}
         self._step_exact: list[tuple[int, torch.Tensor, int]] = []
 
@@ -79,6 +80,7 @@ class GistTrainer(Trainer):
         exact = ((logits.argmax(-1) == labels) | ~supervised).all(dim=1).sum()
         self.supervised_tokens += int(supervised.sum())
         self.context_tokens_seen += context_tokens * labels.shape[0]
+        self.longest_context_tokens = max(self.longest_context_tokens, context_tokens)
         self._step_exact.append((context_tokens, exact, labels.shape[0]))
 
     def end_of_step(self) -> bool:
@@ -146,6 +148,7 @@ class StepCallback(TrainerCallback):
             "curriculum": self.trainer.batches.curriculum.state(),
             "supervised_tokens": self.trainer.supervised_tokens,
             "context_tokens_seen": self.trainer.context_tokens_seen,
+            "longest_context_tokens": self.trainer.longest_context_tokens,
         }
         write_atomically(folder / CURRICULUM_FILE, json.dumps(progress) + "\n")
 
@@ -162,3 +165,4 @@ def restore_progress(trainer: GistTrainer, checkpoint: Path) -> None:
     trainer.batches.curriculum.restore(progress["curriculum"])
     trainer.supervised_tokens = progress["supervised_tokens"]
     trainer.context_tokens_seen = progress["context_tokens_seen"]
+    trainer.longest_context_tokens = progress["longest_context_tokens"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from gistbench.errors import UsageError
 from gistbench.evaluation.engine import Engine
 from gistbench.models.decode import read_contexts
 from gistbench.models.gist_file import GistStore
+from gistbench.models.prompts import PromptTokens
 from tests.fixtures.engines import make_engine, make_prompt
 from tests.fixtures.tiny_base import NUM_GISTS
 
@@ -69,11 +72,33 @@ def test_no_context_reads_nothing(prompts: list[Prompt]) -> None:
     """It is given a model that would fail at the first call."""
 
     class Unusable(torch.nn.Module):
+        config = SimpleNamespace(bos_token_id=None)
+
         def forward(self, *_: object, **__: object) -> None:
             raise AssertionError("read the context")
 
     cache = ARMS["none"].read(Reader(Unusable(), (1, 2)), prompts)
     assert (cache.keys, cache.values, cache.num_slots, cache.num_bytes) == ((), (), 0, 0)
+
+
+def test_no_context_keeps_the_token_that_starts_every_text(
+    engine: Engine, prompts: list[Prompt]
+) -> None:
+    """Some tokenizers put one before every text; without it the control would be handicapped."""
+    model: Any = engine.reader.model
+    first = prompts[0].tokens.context[0]
+    begun = [
+        replace(
+            prompt, tokens=PromptTokens([first, *prompt.tokens.context], prompt.tokens.question)
+        )
+        for prompt in prompts
+    ]
+    given, model.config.bos_token_id = model.config.bos_token_id, first
+    try:
+        cache = ARMS["none"].read(engine.reader, begun)
+    finally:
+        model.config.bos_token_id = given
+    assert cache.num_slots == 1
 
 
 def test_the_answer_without_context_depends_on_the_question_alone(

@@ -99,7 +99,7 @@ def test_the_page_says_first_what_was_decided(gpu_page):
         "Arms full and none answered with the base model's weights",
         "Q4_1 weights, dequantised",
         "NOT MEASURED",
-        "no task of this run measures it",
+        "no task of this run asks about the whole document",
         "Wilson 91.2 % to 100.0 %, n = 40",
         "NF4 gists against bf16 full context not measured in this run",
         "gistbench run --models gist,full",
@@ -229,7 +229,7 @@ def test_a_published_result_stands_beside_this_one(gpu_paths, gpu_run, cpu_run, 
     card = read_json(paths.json, Scorecard)
     assert card.published is not None
     assert card.published.label == "published result, n = 40"
-    assert card.published.comparability == "same base model and checkpoint"
+    assert card.published.comparability == "same base model, checkpoint and version of the task"
     assert "PASS; 100.0 %" in (card.verdicts[1].published or "")
     assert "Published result, n = 40" in paths.html.read_text(encoding="utf-8")
     other = gpu_run.record().base.model_copy(update={"fingerprint": "00" * 32})
