@@ -9,10 +9,14 @@ The file stands alone: lm-eval loads it by path (``custom_dataset: !function nia
 the standard library, the two word lists beside it, and, inside :func:`load` only, ``datasets`` and
 ``transformers``.
 
-Training and test samples share no key, no needle wording, no sentence template, no content word and
-no name: :func:`key_split`, :func:`needle_templates`, :func:`sentence_templates`, :func:`vocabulary`
-and :func:`names` show each of these sets. Validation samples, for choosing between recipes, have
-keys and needle wordings of their own in haystacks of the training kind.
+Training, validation and test samples share no key, no needle wording, no sentence template, no
+content word and no name: :func:`key_split`, :func:`needle_templates`, :func:`sentence_templates`,
+:func:`vocabulary` and :func:`names` show each of these sets. Validation is for choosing between
+recipes; only test is judged.
+
+English training samples are written by grammars beside their fixed lists (:func:`needle_grammar`,
+:func:`sentence_grammar`), in a style that each document draws for itself, coined words included:
+what a model must learn is what a pass key is, not what these haystacks look like.
 """
 
 import hashlib
@@ -53,17 +57,23 @@ CHANCE_FLOOR = 1 / (LAST_KEY - FIRST_KEY + 1)
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.05
+_TEST_WORDS, _VALIDATION_NAMES = 0.5, 0.55  # bounds of the fraction that a word or name hashes to
 _ATTEMPTS = 12
 _SPARE = 14
 _PIECE = re.compile(r"[^ ]*\n[^ ]+| ?[^ ]+")
 _SLOT = re.compile(r"\[(a )?(\w+)(?::([^\]]+))?\]")
 _SYMBOL = re.compile(r"<(\w+)>")
-_NUMBER_SLOT = re.compile(r"\[(?:num|year)\]")
+_NUMBER_SLOT = re.compile(r"\[(?:num|year|count|rank|clock|decimal|thousand)\]")
 _NOUN_SLOT = re.compile(
     r"\[(?:a )?(?:object|tool|place|container|garment|vehicle|plant|material)\]"
 )
 _JOINTS = ("; ", ", and ", " while ", ", for ", ": ", ", so ", " because ", ", yet ", ", where ")
 _FIXED_SHARE, _GRAMMAR_SHARE = 0.2, 0.3
+# Styles that a training document draws from: shares of listed sentences, of coined words and of
+# words put where another kind belongs, and how many of each rule's options it uses.
+_LISTED, _COINED, _STRAYED, _KEPT = (0.0, 0.3, 1.0), (0.0, 0.0, 0.1, 0.4), (0.0, 0.0, 0.2, 1.0), 0.5
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = "four five six seven eight nine".split()
 _KEY = re.compile(r"\{key(?::([^}]+))?\}")
 
 # Particle as templates write it -> its form after a consonant, after a vowel.
@@ -350,22 +360,40 @@ def _tokenize(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
 
 
 class _Writer:
-    """Writes sentences of one language and split, drawing every word before repeating any."""
+    """Writes sentences of one language and split, drawing every word before repeating any.
+
+    Where the split has a grammar, each writer also draws a style: how much it writes by the
+    grammar, which half of the grammar's options it knows, and how odd its words are.
+    """
 
     def __init__(self, language: Language, split: Split, rng: random.Random) -> None:
         data = _data(language)
+        self.language = language
         self.random = rng.random
         self.year = 0
         self.irregular: dict[str, str] = data.get("irregular", {})
         self.an_before = frozenset(data.get("an_before", "").split())
         self.a_before = frozenset(data.get("a_before", "").split())
         self.pools: dict[str, list[Any]] = {
-            kind: list(words) for kind, words in _words(language, _haystack(split)).items()
+            kind: list(words) for kind, words in _words(language, split).items()
         }
+        self.kinds = tuple(self.pools)
         self.pools["name"] = list(names(language, split))
-        self.pools["sentences"] = list(_templates(language, _haystack(split), "sentences"))
-        self.pools["short"] = list(_templates(language, _haystack(split), "short"))
+        self.pools["sentences"] = list(_templates(language, split, "sentences"))
+        self.pools["short"] = list(_templates(language, split, "short"))
         self.drawn: dict[str, int] = dict.fromkeys(self.pools, 0)
+        self.listed, self.coined, self.strayed = 1.0, 0.0, 0.0
+        self.rules: dict[str, list[str]] = {}
+        if rules := sentence_grammar(language, split):
+            self.listed, self.coined = self.pick(_LISTED), self.pick(_COINED)
+            self.strayed = self.pick(_STRAYED)
+            for symbol, options in rules.items():
+                known = [option for option in options if self.random() < _KEPT]
+                self.rules[symbol] = known or [self.pick(options)]
+
+    def pick(self, options: Sequence[Any]) -> Any:
+        """Any of the options, each as likely."""
+        return options[int(self.random() * len(options))]
 
     def draw(self, kind: str) -> Any:
         """The next entry of a lazily shuffled list; a new round begins when it is used up."""
@@ -379,13 +407,23 @@ class _Writer:
 
     def sentence(self) -> str:
         """A sentence of ordinary length."""
-        return self.fill(self.draw("sentences"))
+        return self._written("sentence", "sentences")
 
     def short_sentence(self) -> str:
         """A sentence of a few words, for landing on an exact length."""
-        return self.fill(self.draw("short"))
+        return self._written("short", "short")
+
+    def _written(self, symbol: str, group: str) -> str:
+        if self.rules and self.random() >= self.listed:
+            return self.fill(parse_template(self.expand(f"<{symbol}>", self.rules)))
+        return self.fill(self.draw(group))
+
+    def expand(self, text: str, rules: Mapping[str, Sequence[str]]) -> str:
+        """``text`` with every ``<symbol>`` replaced by one of its expansions, down to slots."""
+        return _SYMBOL.sub(lambda symbol: self.expand(self.pick(rules[symbol[1]]), rules), text)
 
     def fill(self, template: Sequence[tuple[str, str, str, str]]) -> str:
+        """A sentence: a parsed template with a word in each of its slots."""
         parts: list[str] = []
         self.year = 0
         for before, article, kind, form in template:
@@ -403,14 +441,46 @@ class _Writer:
         return text[0].upper() + text[1:]
 
     def _word(self, kind: str) -> str:
+        if kind not in self.pools:
+            return self._numeral(kind)
+        if kind != "name":
+            if self.coined and self.random() < self.coined:
+                return self._coin()
+            if self.strayed and self.random() < self.strayed:
+                kind = self.pick(self.kinds)
+        word: str = self.draw(kind)
+        return word
+
+    def _numeral(self, kind: str) -> str:
+        """A number as slots name it; none has five digits in a row, which only keys have."""
         if kind == "year":
             first = self.year == 0  # a second year in a sentence is a later one
             self.year += int(self.random() * 850) + 1100 if first else int(self.random() * 60) + 1
             return str(self.year)
         if kind == "num":
             return str(2 + int(self.random() * (97 if self.random() < 0.7 else 897)))
-        word: str = self.draw(kind)
-        return word
+        if kind == "clock":
+            return f"{int(self.random() * 24)}:{int(self.random() * 60):02d}"
+        if kind == "decimal":
+            return f"{self.random() * 100:.{1 + int(self.random() * 2)}f}"
+        if kind == "thousand":
+            return f"{1 + int(self.random() * 99)},{int(self.random() * 1000):03d}"
+        if kind == "rank":
+            return f"{4 + int(self.random() * 17)}th"
+        return f"{self.pick(_TENS)}-{self.pick(_ONES)}"
+
+    def _coin(self) -> str:
+        """A word that no list holds, and no other split."""
+        parts = _data(self.language)["coined"]
+        reserved = _reserved(self.language)
+        while True:
+            word = "".join(
+                self.pick(parts[part].split())
+                for _ in range(1 + int(self.random() * 2))
+                for part in ("start", "middle", "end")
+            )
+            if word not in reserved:
+                return word
 
 
 def plural(noun: str, irregular: Mapping[str, str]) -> str:
@@ -452,8 +522,16 @@ def key_split(key: int | str) -> Split:
 
 
 def word_split(word: str) -> Literal["train", "test"]:
-    """The split that a content word or name belongs to: about half of them each."""
-    return "test" if _fraction(f"niah/word/{word}") < 0.5 else "train"
+    """The split of a word of the common lists, about half each; validation has lists of its own."""
+    return "test" if _fraction(f"niah/word/{word}") < _TEST_WORDS else "train"
+
+
+def name_split(name: str) -> Split:
+    """The split that an invented name belongs to: half of them test, one in twenty validation."""
+    fraction = _fraction(f"niah/word/{name}")
+    if fraction < _TEST_WORDS:
+        return "test"
+    return "validation" if fraction < _VALIDATION_NAMES else "train"
 
 
 @lru_cache
@@ -465,11 +543,14 @@ def keys(split: str) -> tuple[str, ...]:
 
 
 def vocabulary(language: str, split: str) -> frozenset[str]:
-    """Every content word that a haystack of this split may use, plural forms included."""
-    lang = _language(language)
+    """Every listed content word that a haystack of this split may use, plural forms included.
+
+    Training haystacks also hold coined words; none of these is in another split's vocabulary.
+    """
+    lang, part = _language(language), _split(split)
     data = _data(lang)
     found: set[str] = set()
-    for kind, words in _words(lang, _haystack(split)).items():
+    for kind, words in _words(lang, part).items():
         found.update(words)
         if kind in data.get("countable", "").split():
             found.update(plural(word, data["irregular"]) for word in words)
@@ -483,9 +564,9 @@ def names(language: str, split: str) -> tuple[str, ...]:
     found = [""]
     for syllables in lists:
         found = [head + tail for head in found for tail in syllables]
-    part = _haystack(split)
-    words = vocabulary(language, "train") | vocabulary(language, "test")
-    chosen = (name for name in dict.fromkeys(found) if word_split(name) == part)
+    part = _split(split)
+    words = frozenset().union(*(vocabulary(language, each) for each in get_args(Split)))
+    chosen = (name for name in dict.fromkeys(found) if name_split(name) == part)
     return tuple(name for name in chosen if name not in words and name.lower() not in words)
 
 
@@ -498,11 +579,24 @@ def needle_grammar(language: str, split: str) -> Mapping[str, Sequence[str]]:
     """Rules that write needles beside the fixed wordings: symbol -> its expansions.
 
     ``<symbol>`` is expanded, a slot such as ``[trade]`` filled as in any sentence. Training has one
-    in English, so that a model learns what a pass key is rather than a list of sentences; tests
-    have fixed wordings alone, and no rule derives any of these.
+    in English, so that a model learns what a pass key is rather than a list of sentences; the other
+    splits have fixed wordings alone, and no rule derives any of these.
     """
+    return _grammar(language, split, "needle_grammar")
+
+
+def sentence_grammar(language: str, split: str) -> Mapping[str, Sequence[str]]:
+    """Rules that write haystack sentences beside the listed templates: symbol -> its expansions.
+
+    As :func:`needle_grammar`, from ``<sentence>`` or ``<short>``: training has one in English, and
+    it derives no sentence template of another split.
+    """
+    return _grammar(language, split, "sentence_grammar")
+
+
+def _grammar(language: str, split: str, which: str) -> Mapping[str, Sequence[str]]:
     rules: Mapping[str, Sequence[str]] = (
-        _data(_language(language)).get("needle_grammar", {}).get(_split(split), {})
+        _data(_language(language)).get(which, {}).get(_split(split), {})
     )
     return rules
 
@@ -514,42 +608,45 @@ def _needle(language: Language, split: Split, name: str, key: str) -> str:
     kind = rng.random() if rules else 0.0
     if kind < _FIXED_SHARE:
         return fill_needle(_pick(needle_templates(language, split), name), key)
-    text = "<needle>" if kind < _FIXED_SHARE + _GRAMMAR_SHARE else _transplanted(language, rng)
-    while symbol := _SYMBOL.search(text):
-        options = rules[symbol[1]]
-        chosen = options[int(rng.random() * len(options))]
-        text = text[: symbol.start()] + chosen + text[symbol.end() :]
-    return fill_needle(_Writer(language, split, rng).fill(parse_template(text)), key)
+    writer = _Writer(language, split, rng)
+    if kind < _FIXED_SHARE + _GRAMMAR_SHARE:
+        text = writer.expand("<needle>", rules)
+    else:
+        text = _transplanted(language, writer)
+    return fill_needle(writer.fill(parse_template(text)), key)
 
 
-def _transplanted(language: Language, rng: random.Random) -> str:
+def _transplanted(language: Language, writer: _Writer) -> str:
     """A training sentence in which the key took a number's place and "pass key" a noun's.
 
     What it says is nonsense, and that is its use: key and words stand in any order, near or far,
     among any other words, so that only being a pass key's number tells the number.
     """
 
-    def pick(options: Sequence[str]) -> str:
-        return options[int(rng.random() * len(options))]
+    def sentence(*slots: re.Pattern[str]) -> str:
+        while True:
+            if writer.random() < 0.5:
+                text = str(writer.pick(sentence_templates(language, "train")))
+            else:
+                text = writer.expand("<sentence>", sentence_grammar(language, "train"))
+            if all(slot.search(text) for slot in slots):
+                return text.rstrip(".?!")
 
     def replaced(text: str, slots: re.Pattern[str], new: str) -> str:
-        slot = list(slots.finditer(text))[int(rng.random() * len(slots.findall(text)))]
+        slot = writer.pick(list(slots.finditer(text)))
         article = "a " if slot[0].startswith("[a ") else ""
         return text[: slot.start()] + article + new + text[slot.end() :]
 
-    templates = [text.rstrip(".?!") for text in sentence_templates(language, "train")]
-    numbered = [text for text in templates if _NUMBER_SLOT.search(text)]
-    named = [text for text in templates if _NOUN_SLOT.search(text)]
-    if rng.random() < 0.5:
-        both = [text for text in numbered if _NOUN_SLOT.search(text)]
-        return replaced(replaced(pick(both), _NUMBER_SLOT, "{key}"), _NOUN_SLOT, "pass key")
+    if writer.random() < 0.5:
+        text = replaced(sentence(_NUMBER_SLOT, _NOUN_SLOT), _NUMBER_SLOT, "{key}")
+        return replaced(text, _NOUN_SLOT, "pass key")
     clauses = [
-        replaced(pick(named), _NOUN_SLOT, "pass key"),
-        replaced(pick(numbered), _NUMBER_SLOT, "{key}"),
+        replaced(sentence(_NOUN_SLOT), _NOUN_SLOT, "pass key"),
+        replaced(sentence(_NUMBER_SLOT), _NUMBER_SLOT, "{key}"),
     ]
-    if rng.random() < 0.5:
+    if writer.random() < 0.5:
         clauses.reverse()
-    return pick(_JOINTS).join(clauses)
+    return str(writer.pick(_JOINTS)).join(clauses)
 
 
 def fill_needle(template: str, key: str) -> str:
@@ -558,8 +655,8 @@ def fill_needle(template: str, key: str) -> str:
 
 
 def sentence_templates(language: str, split: str) -> tuple[str, ...]:
-    """Sentence templates of the haystack, the short ones last."""
-    data, part = _data(_language(language)), _haystack(split)
+    """Listed sentence templates of the haystack, the short ones last."""
+    data, part = _data(_language(language)), _split(split)
     return (*data["sentences"][part], *data["short"][part])
 
 
@@ -677,11 +774,6 @@ def _split(split: str) -> Split:
     return cast("Split", split)
 
 
-def _haystack(split: str) -> Literal["train", "test"]:
-    """Whose words, names and sentences a split's haystacks are made of."""
-    return "test" if _split(split) == "test" else "train"
-
-
 def _choice(what: str, value: str, allowed: Sequence[str] | Mapping[str, str]) -> str:
     if value not in allowed:
         raise ValueError(f"{what} is {value!r}; it must be one of {', '.join(allowed)}")
@@ -714,11 +806,21 @@ def _data(language: Language) -> dict[str, Any]:
 
 
 @lru_cache
-def _words(language: Language, split: Literal["train", "test"]) -> dict[str, tuple[str, ...]]:
+def _words(language: Language, split: Split) -> dict[str, tuple[str, ...]]:
+    if split == "validation":
+        own = _data(language)["validation_words"]
+        return {kind: tuple(dict.fromkeys(words.split())) for kind, words in own.items()}
     return {
         kind: tuple(word for word in dict.fromkeys(words.split()) if word_split(word) == split)
         for kind, words in _data(language)["words"].items()
     }
+
+
+@lru_cache
+def _reserved(language: Language) -> frozenset[str]:
+    """Words that belong to the splits which are not trained on."""
+    taken = [vocabulary(language, split) for split in ("validation", "test")]
+    return frozenset().union(*taken)
 
 
 def parse_template(template: str) -> tuple[tuple[str, str, str, str], ...]:
@@ -734,7 +836,7 @@ def parse_template(template: str) -> tuple[tuple[str, str, str, str], ...]:
 
 @lru_cache
 def _templates(
-    language: Language, split: Literal["train", "test"], group: str
+    language: Language, split: Split, group: str
 ) -> tuple[tuple[tuple[str, str, str, str], ...], ...]:
     """All parsed templates of a group."""
     return tuple(parse_template(template) for template in _data(language)[group][split])
