@@ -72,8 +72,8 @@ _FIXED_SHARE, _GRAMMAR_SHARE = 0.2, 0.3
 # Styles that a training document draws from: shares of listed sentences, of coined words and of
 # words put where another kind belongs, and how many of each rule's options it uses.
 _LISTED, _COINED, _STRAYED, _KEPT = (0.0, 0.3, 1.0), (0.0, 0.0, 0.1, 0.4), (0.0, 0.0, 0.2, 1.0), 0.5
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_ONES = "four five six seven eight nine".split()
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_ONES = ["four", "five", "six", "seven", "eight", "nine"]
 _KEY = re.compile(r"\{key(?::([^}]+))?\}")
 
 # Particle as templates write it -> its form after a consonant, after a vowel.

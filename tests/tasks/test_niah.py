@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -301,6 +301,7 @@ def test_wordings_words_and_names_of_the_splits_are_disjoint(language: str) -> N
     assert len(niah.needle_templates(language, "test")) >= 8
 
 
+ARTICLES = (["a"], ["an"])
 _TOKEN = re.compile(r"<\w+>|\[[^]]*\]|\{[^}]*\}|[\w'-]+|[^\w\s]")
 
 
@@ -326,7 +327,7 @@ def _derivable(rules: dict[str, list[str]], symbol: str, text: str) -> bool:
             return kind(word) == kind(slot)
         return word[0].isalnum() and word not in niah.function_words("en")
 
-    @lru_cache(maxsize=None)
+    @cache
     def ends(name: str, start: int) -> frozenset[int]:
         found: set[int] = set()
         for option in options[name]:
