@@ -132,20 +132,28 @@ def start_from(model: PeftModel, base: BaseModel, folder: Path) -> Manifest:
     """
     manifest = read_manifest(folder)
     require_base(manifest, base.reference, allow_other_precision=False)
-    weights = load_file(folder / ADAPTER_FILE)
-    own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    differing = sorted(
-        name
-        for name in own.keys() | weights.keys()
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    )
-    if differing:
+    differing = load_adapter_weights(model, folder)
+    if differing is not None:
         raise UsageError(
             f"adapter.start_from {manifest.name} has another shape than this adapter (first at "
-            f"{differing[0]}); take the adapter fields of its training configuration"
+            f"{differing}); take the adapter fields of its training configuration"
         )
-    set_peft_model_state_dict(model, weights)
     return manifest
+
+
+def load_adapter_weights(model: PeftModel, folder: Path) -> str | None:
+    """Give an adapter all the weights of an adapter folder, or none of them.
+
+    Returns:
+        ``None``; or, where the shapes differ, the name of the first tensor that does.
+    """
+    weights = load_file(folder / ADAPTER_FILE)
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in own or name not in weights or own[name].shape != weights[name].shape:
+            return name
+    set_peft_model_state_dict(model, weights)
+    return None
 
 
 def num_trained_parameters(model: PeftModel) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gistbench.errors import UsageError
+from gistbench.models.checkpoint import load_adapter_weights
 from gistbench.records import write_atomically
 from gistbench.training.data import IGNORED, SampleBatches, layout_of
 
@@ -116,6 +118,22 @@ class GistTrainer(Trainer):
         assert isinstance(model, PeftModel)
         model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load what `_save` wrote, and nothing beside it.
+
+        Trainer takes folders inside a checkpoint for further adapters; transformers 5.17 then
+        leaves the trained one as it was initialised, and trains on from there without a word.
+        """
+        folder = Path(resume_from_checkpoint)
+        peft_model = self.accelerator.unwrap_model(model or self.model)
+        assert isinstance(peft_model, PeftModel)
+        differing = load_adapter_weights(peft_model, folder)
+        if differing is not None:
+            raise UsageError(
+                f"{folder} does not hold this training's adapter (first difference at {differing});"
+                " remove that folder to resume from an earlier one"
+            )
 
 
 class StepCallback(TrainerCallback):
