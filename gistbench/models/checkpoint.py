@@ -151,7 +151,7 @@ def load_adapter_weights(model: PeftModel, folder: Path) -> str | None:
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     for name in sorted(own.keys() | weights.keys()):
         if name not in own or name not in weights or own[name].shape != weights[name].shape:
-            return name
+            return str(name)
     set_peft_model_state_dict(model, weights)
     return None
 
