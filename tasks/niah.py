@@ -187,6 +187,8 @@ def build_sample(
     needle = _needle(lang, part, name, answer)
     shortest = 0
     for attempt in range(_ATTEMPTS):
+        if attempt and part == "train":  # one that a grammar wrote may be too long
+            needle = _needle(lang, part, f"{name}/{attempt}", answer)
         writer = _Writer(lang, part, random.Random(_number(f"{name}/{attempt}")))
         draft = _Draft(tokenizer, writer, needle, context_tokens)
         shortest = max(shortest, draft.shortest)
