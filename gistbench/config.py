@@ -88,6 +88,9 @@ class TrainingConfig(Config):
     gradient_accumulation_steps: int = Field(1, ge=1, description="micro-batches per step")
     learning_rate: float = Field(3e-4, gt=0, description="peak")
     lr_scheduler_type: str = Field("cosine_with_min_lr", description="as transformers names it")
+    schedule_steps: int | None = Field(
+        None, ge=1, description="length of the learning-rate schedule; None: `max_steps`"
+    )
     lr_scheduler_kwargs: dict[str, float] = Field(
         default_factory=lambda: {"min_lr_rate": 0.1}, description="for the scheduler"
     )

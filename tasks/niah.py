@@ -189,6 +189,8 @@ def build_sample(
     for attempt in range(_ATTEMPTS):
         if attempt and part == "train":  # one that a grammar wrote may be too long
             needle = _needle(lang, part, f"{name}/{attempt}", answer)
+            if attempt == _ATTEMPTS - 1:
+                needle = fill_needle(min(needle_templates(lang, part), key=len), answer)
         writer = _Writer(lang, part, random.Random(_number(f"{name}/{attempt}")))
         draft = _Draft(tokenizer, writer, needle, context_tokens)
         shortest = max(shortest, draft.shortest)

@@ -19,6 +19,7 @@ from gistbench.models.manifest import MANIFEST_FILE
 from gistbench.training.data import build_example
 
 CONFIG_FILE = "training.json"
+TRIED = 16
 
 
 def is_finished(config: TrainConfig, output: Path) -> bool:
@@ -67,6 +68,11 @@ def training_arguments(config: TrainConfig, output: Path, device: str) -> Traini
         UsageError: transformers refuses a value.
     """
     training = config.training
+    if training.schedule_steps is not None and training.schedule_steps < training.max_steps:
+        raise UsageError(
+            f"training.schedule_steps {training.schedule_steps} ends before training.max_steps "
+            f"{training.max_steps}; set --training.schedule-steps {training.max_steps} or more"
+        )
     if "8bit" in training.optim and find_spec("bitsandbytes") is None:
         raise PrerequisiteError(
             f"optimiser {training.optim} needs bitsandbytes, which is not installed; run "
@@ -142,22 +148,20 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
     """
     longest = supervised = 0
     for task in config.data.tasks:
-        try:
-            # The shortest first stage too: its samples are built by workers, much later.
-            lengths = (*config.data.curriculum, config.data.context_tokens)
-            shortest = int(min(lengths) * (1 - config.data.length_jitter))
-            _, example = (
-                build_example(
-                    base.tokenizer,
-                    task=task,
-                    context_tokens=length,
-                    index=0,
-                    seed=config.training.seed,
-                )
-                for length in (shortest, config.data.context_tokens)
+        # The shortest first stage too, with some of its needles: workers build them, much later.
+        lengths = (*config.data.curriculum, config.data.context_tokens)
+        shortest = int(min(lengths) * (1 - config.data.length_jitter))
+        tried = [(shortest, index) for index in range(TRIED)]
+        *_, example = (
+            build_example(
+                base.tokenizer,
+                task=task,
+                context_tokens=length,
+                index=index,
+                seed=config.training.seed,
             )
-        except ValueError as error:
-            raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
+            for length, index in [*tried, (config.data.context_tokens, 0)]
+        )
         longest = max(longest, example.num_tokens + config.adapter.num_gists)
         supervised = max(supervised, len(example.answer))
     if config.data.max_length is not None and longest > config.data.max_length:

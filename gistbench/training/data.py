@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 from gistbench import generators
 from gistbench.config import TrainConfig
 from gistbench.core.layout import GistLayout, pad_left
+from gistbench.errors import UsageError
 from gistbench.models.loading import load_tokenizer
 from gistbench.models.prompts import answer_ids, split_prompt
 from gistbench.training.curriculum import BatchPlan, Curriculum
@@ -41,15 +42,22 @@ class Example:
 def build_example(
     tokenizer: Any, *, task: str, context_tokens: int, index: int, seed: int
 ) -> Example:
-    """One sample of a task's training split."""
-    sample = generators.generator(task).build_sample(
-        tokenizer,
-        language=generators.language(task),
-        split="train",
-        context_tokens=context_tokens,
-        index=index,
-        seed=seed,
-    )
+    """One sample of a task's training split.
+
+    Raises:
+        UsageError: No sample of this length can be made.
+    """
+    try:
+        sample = generators.generator(task).build_sample(
+            tokenizer,
+            language=generators.language(task),
+            split="train",
+            context_tokens=context_tokens,
+            index=index,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
     prompt = split_prompt(tokenizer, sample.context, sample.question)
     # The answer follows a question that never changes: its tokens need no context.
     answer = answer_ids(tokenizer, sample.question, sample.answer)

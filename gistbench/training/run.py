@@ -140,6 +140,7 @@ def train(
         batches=batches,
         num_gists=len(gist_ids),
         answer_logits_only=config.training.answer_logits_only,
+        schedule_steps=config.training.schedule_steps,
         model=model,
         args=arguments,
         callbacks=[steps, log],

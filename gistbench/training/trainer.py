@@ -31,9 +31,16 @@ class GistTrainer(Trainer):
     """
 
     def __init__(
-        self, *, batches: SampleBatches, num_gists: int, answer_logits_only: bool, **options: Any
+        self,
+        *,
+        batches: SampleBatches,
+        num_gists: int,
+        answer_logits_only: bool,
+        schedule_steps: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.schedule_steps = schedule_steps
         self.batches = batches
         self.num_gists = num_gists
         self.answer_logits_only = answer_logits_only
@@ -52,6 +59,14 @@ class GistTrainer(Trainer):
         # A generator of its own: a loader that starts draws a seed, and after a resume that shifts
         # the random numbers that dropout is to go on with.
         return DataLoader(self.batches, batch_size=None, num_workers=0, generator=torch.Generator())
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The learning-rate schedule, which may be longer than the training."""
+        steps = self.schedule_steps or num_training_steps
+        schedule: torch.optim.lr_scheduler.LRScheduler = super().create_scheduler(steps, optimizer)
+        return schedule
 
     def compute_loss(
         self,

@@ -54,7 +54,7 @@ def test_a_context_longer_than_the_positions(tiny_base: Path, output: Path) -> N
 
 
 def test_a_context_too_short_for_the_needle(tiny_base: Path, output: Path) -> None:
-    text = refusal(tiny_base, output, data={"context_tokens": 33})
+    text = refusal(tiny_base, output, data={"context_tokens": 32, "length_jitter": 0.6})
     assert "data.context_tokens" in text
     assert "ask for at least" in text
 
@@ -149,3 +149,8 @@ def test_an_output_that_is_a_file(tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot write|is a file|not a directory"):
         train(tiny_config(tiny_base), path, device="cpu")
     assert path.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_schedule_shorter_than_the_training(tiny_base: Path, output: Path) -> None:
+    text = refusal(tiny_base, output, training={"schedule_steps": 3})
+    assert "training.schedule_steps 3 ends before training.max_steps 4" in text

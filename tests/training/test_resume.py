@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
@@ -163,3 +163,32 @@ def test_finishing_again_changes_nothing(tiny_base: Path, tmp_path: Path) -> Non
     after = metrics(tmp_path), load_file(tmp_path / "adapter_model.safetensors")
     assert before[0] == after[0]
     assert all(torch.equal(tensor, after[1][name]) for name, tensor in before[1].items())
+
+
+def test_what_lies_beside_the_adapter_is_not_resumed_from(
+    killed: Path, tiny_base: Path, tiny_checkpoint: Path
+) -> None:
+    """Trainer takes folders inside a checkpoint for further adapters; see `GistTrainer`."""
+    shutil.rmtree(killed / "checkpoint-4")
+    state = killed / "checkpoint-2"
+    decoy = state / "default"
+    decoy.mkdir()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        shutil.copy(state / name, decoy)
+    weights = load_file(decoy / "adapter_model.safetensors")
+    save_file(
+        {name: torch.zeros_like(tensor) for name, tensor in weights.items()},
+        decoy / "adapter_model.safetensors",
+    )
+    train(tiny_config(tiny_base), killed, device="cpu")
+    assert_same_training(killed, tiny_checkpoint)
+
+
+def test_the_state_of_another_adapter_is_refused(killed: Path, tiny_base: Path) -> None:
+    shutil.rmtree(killed / "checkpoint-4")
+    state = killed / "checkpoint-2" / "adapter_model.safetensors"
+    weights = load_file(state)
+    weights.pop(sorted(weights)[0])
+    save_file(weights, state)
+    with pytest.raises(UsageError, match="does not hold this training's adapter"):
+        train(tiny_config(tiny_base), killed, device="cpu")

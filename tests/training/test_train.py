@@ -149,6 +149,17 @@ def test_time_left_comes_from_the_measured_rate(tiny_checkpoint: Path) -> None:
     assert seconds == pytest.approx(2 * float(rate), rel=0.02)
 
 
+def test_training_may_end_before_its_schedule(tiny_base: Path, tmp_path: Path) -> None:
+    def rates(name: str, **training: int) -> list[float]:
+        train(tiny_config(tiny_base, training=training), tmp_path / name, device="cpu")
+        lines = (tmp_path / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["learning_rate"] for line in lines]
+
+    whole = rates("whole", max_steps=4)
+    assert rates("cut", max_steps=2, schedule_steps=4) == whole[:2]
+    assert rates("short", max_steps=2) != whole[:2]
+
+
 def test_metrics_have_a_line_for_every_logged_step(tiny_checkpoint: Path) -> None:
     log = metrics(tiny_checkpoint)
     assert [entry["step"] for entry in log] == [1, 2, 3, 4]
