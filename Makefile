@@ -8,7 +8,11 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup demo test test-all check format clean
+# The oldest versions that pyproject.toml allows and that differ in what we build on.
+OLDEST := transformers==5.17.0 peft==0.21.0 huggingface_hub==1.33.0 httpx==0.28.1 httpcore==1.0.9 \
+	tokenizers==0.23.2
+
+.PHONY: setup demo test test-all test-oldest check format clean
 
 setup: .venv/.ready
 
@@ -30,6 +34,15 @@ test: setup
 test-all: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q -m "slow and not gpu"
 
+test-oldest: setup .oldest/.ready
+	OMP_NUM_THREADS=1 PYTHONPATH=.oldest $(BIN)/pytest -n 2 -q \
+		tests/arms tests/evaluation tests/models tests/training
+
+.oldest/.ready: Makefile
+	rm -rf .oldest
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .oldest $(OLDEST)
+	touch $@
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +54,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv results/demo
+	rm -rf .venv .oldest results/demo
