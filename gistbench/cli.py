@@ -187,7 +187,7 @@ def _shown(name: str, value: Any) -> str:
 
 @app.command
 def tasks() -> None:
-    """List the tasks that ship, with language and chance floor."""
+    """List the tasks and task groups that ship, with language and chance floor."""
     from gistbench import generators
 
     table = Table("task", "language", "default length", "chance floor", "stops at")
@@ -200,7 +200,10 @@ def tasks() -> None:
             f"{metadata['chance_floor']:.2g}",
             " ".join(repr(stop) for stop in generators.stop_strings(name)),
         )
-    Console().print(table)
+    groups = Table("group", "tasks")
+    for name, members in generators.task_groups().items():
+        groups.add_row(name, ", ".join(members))
+    Console().print(table, groups)
 
 
 models = App(name="models", help="List arms, base models and shipped checkpoints; fetch weights.")

@@ -33,7 +33,29 @@ def tasks_folder() -> Path:
 
 def task_names() -> list[str]:
     """Names of the tasks that ship."""
-    return sorted(path.stem for path in tasks_folder().glob("[!_]*.yaml"))
+    return sorted(name for name in _files() if name not in task_groups())
+
+
+@cache
+def task_groups() -> dict[str, tuple[str, ...]]:
+    """Groups of tasks, as lm-eval knows them: name -> its tasks."""
+    read = {name: _read(tasks_folder() / f"{name}.yaml") for name in _files()}
+    return {name: tuple(fields["task"]) for name, fields in read.items() if "group" in fields}
+
+
+def expand(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Task names with every group replaced by its tasks, each once.
+
+    Raises:
+        UsageError: An unknown name, with the nearest one.
+    """
+    found = [task for name in names for task in task_groups().get(name, (name,))]
+    require_tasks(tuple(found))
+    return tuple(dict.fromkeys(found))
+
+
+def _files() -> list[str]:
+    return [path.stem for path in tasks_folder().glob("[!_]*.yaml")]
 
 
 def require_tasks(names: tuple[str, ...]) -> None:
@@ -44,7 +66,8 @@ def require_tasks(names: tuple[str, ...]) -> None:
     """
     for name in names:
         if name not in task_names():
-            raise UsageError(f"unknown task {name!r}, {did_you_mean(name, task_names())}")
+            known = [*task_names(), *task_groups()]
+            raise UsageError(f"unknown task {name!r}, {did_you_mean(name, known)}")
 
 
 @cache

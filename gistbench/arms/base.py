@@ -28,6 +28,7 @@ class Prompt:
         sha256: Hash of the prompt's text.
         answer: Expected answer; arms must not read it, it only picks donors.
         tokens: Context and question.
+        holds_answer: Whether the context states what is asked for.
         donor: For the swapped control: a sample with another answer.
     """
 
@@ -35,6 +36,7 @@ class Prompt:
     sha256: str
     answer: str
     tokens: PromptTokens
+    holds_answer: bool = True
     donor: Prompt | None = None
 
 

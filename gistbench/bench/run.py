@@ -127,7 +127,7 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     Raises:
         UsageError: Something in the settings cannot be; nothing done before is lost.
     """
-    generators.require_tasks(config.tasks)
+    config = config.model_copy(update={"tasks": generators.expand(config.tasks)})
     arms = with_controls(config.models)
     manifest = _manifest(config, arms)
     if "swapped" in arms and config.samples == 1:

@@ -39,7 +39,7 @@ def regenerate(run_dir: Path, sample_id: str) -> str:
     tokenizer = load_tokenizer(local_folder(find_model(base), revision=run.settings["revision"]))
     sample = generators.generator(record.task).build_sample(
         tokenizer,
-        language=generators.language(record.task),
+        task=record.task,
         split=splits[record.task],
         context_tokens=record.context_tokens,
         index=record.index,

@@ -261,11 +261,12 @@ def _prompts(job: Job, loaded: Loaded, count: int) -> list[Any]:
     tokenizer = loaded.engine.base.tokenizer
     task = job.tasks[0]
     prompts = []
-    for index in range(max(2, count)):
+    # Four, so that each has a donor, also where two samples share a document or one hides nothing.
+    for index in range(max(4, count)):
         try:
             sample = generators.generator(task).build_sample(
                 tokenizer,
-                language=generators.language(task),
+                task=task,
                 split=job.split,
                 context_tokens=job.context_tokens,
                 index=index,

@@ -116,7 +116,7 @@ class Engine:
         """Run a short prompt through both passes, so that no later time includes start-up."""
         tokens = PromptTokens(prompt.tokens.context[:num_tokens], prompt.tokens.question)
         donor = Prompt("warm-up donor", "", "another", tokens)
-        short = Prompt("warm-up", "", "one", tokens, donor)
+        short = Prompt("warm-up", "", "one", tokens, donor=donor)
         reader = Reader(self.reader.model, self.reader.gist_ids)
         replace(self, reader=reader, phase=no_marker).respond([short], until=(), max_new_tokens=4)
 

@@ -52,6 +52,8 @@ class ArmLM(LM):
         for task in dict.fromkeys(request.task_name for request in requests):
             members = [place for place, item in enumerate(requests) if item.task_name == task]
             prompts = with_donors(self._prompts([requests[place] for place in members]))
+            if self.engine.arm.name == "swapped":
+                _require_donors(prompts, str(task))
             for first in range(0, len(members), self.batch_size):
                 group = slice(first, first + self.batch_size)
                 until, max_new_tokens = _generation(requests[members[first]])
@@ -114,7 +116,13 @@ class ArmLM(LM):
                 f"--context-tokens {room} or less"
             )
         prompt_hash = hashlib.sha256(request.args[0].encode()).hexdigest()
-        return Prompt(str(doc.get("id", prompt_hash[:12])), prompt_hash, str(doc["answer"]), tokens)
+        return Prompt(
+            str(doc.get("id", prompt_hash[:12])),
+            prompt_hash,
+            str(doc["answer"]),
+            tokens,
+            holds_answer=doc.get("num_needles") != 0,
+        )
 
     def _answer(
         self, prompts: Sequence[Prompt], until: tuple[str, ...], max_new_tokens: int
@@ -134,13 +142,34 @@ class ArmLM(LM):
 
 
 def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Give each prompt the next sample with another answer, going round at the end."""
+    """Give each prompt the next sample whose document answers otherwise, going round at the end.
+
+    A donor is another document (several questions may be put to one) and states an answer of its
+    own: the gists of a document that hides nothing would be no test of where answers come from.
+    """
+
+    def may_give(other: Prompt, prompt: Prompt) -> bool:
+        return (
+            other.holds_answer
+            and other.answer != prompt.answer
+            and other.tokens.context != prompt.tokens.context
+        )
+
     given = []
     for place, prompt in enumerate(prompts):
         others = (prompts[(place + step) % len(prompts)] for step in range(1, len(prompts)))
-        donor = next((other for other in others if other.answer != prompt.answer), None)
+        donor = next((other for other in others if may_give(other, prompt)), None)
         given.append(replace(prompt, donor=donor))
     return given
+
+
+def _require_donors(prompts: Sequence[Prompt], task: str) -> None:
+    alone = [prompt.sample_id for prompt in prompts if prompt.donor is None]
+    if alone:
+        raise UsageError(
+            f"{alone[0]} finds no other document with another answer among the {len(prompts)} "
+            f"samples of {task}, which the swapped control needs; pass --samples 4 or more"
+        )
 
 
 def _require_plain(request: Instance) -> None:

@@ -50,7 +50,7 @@ def build_example(
     try:
         sample = generators.generator(task).build_sample(
             tokenizer,
-            language=generators.language(task),
+            task=task,
             split="train",
             context_tokens=context_tokens,
             index=index,

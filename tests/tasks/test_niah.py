@@ -46,9 +46,10 @@ def _corpus() -> list[str]:
     lines = []
     for language in ("en", "ko"):
         for split in SPLITS:
-            lines += sorted(niah.vocabulary(language, split))
-            lines += niah.needle_templates(language, split)
-            lines += [re.sub(r"\[[^]]*\]", "", t) for t in niah.sentence_templates(language, split)]
+            lines += sorted(niah.haystack.vocabulary(language, split))
+            lines += niah.needles.needle_templates(language, split)
+            templates = niah.haystack.sentence_templates(language, split)
+            lines += [re.sub(r"\[[^]]*\]", "", template) for template in templates]
     return [f"So {line}.\n\nThen {line}" for line in lines]
 
 
@@ -167,7 +168,8 @@ every_split = pytest.mark.parametrize("split", SPLITS)
 
 def _sample(tokenizer: Any, language: str = "en", split: str = "test", **changes: Any) -> Any:
     arguments = {"context_tokens": 512, "index": 0, "seed": 0, **changes}
-    return niah.build_sample(tokenizer, language=language, split=split, **arguments)
+    task = {"en": "niah_passkey", "ko": "niah_passkey_ko"}[language]
+    return niah.build_sample(tokenizer, task=task, split=split, **arguments)
 
 
 def _context_tokens(tokenizer: Any, sample: Any) -> int:
@@ -279,26 +281,26 @@ def test_needle_lies_at_the_requested_depth() -> None:
 def test_keys_do_not_repeat_within_a_seed() -> None:
     answers = {_sample(_byte_tokenizer(), context_tokens=400, index=i).answer for i in range(150)}
     assert len(answers) == 150
-    assert all(niah.key_split(answer) == "test" for answer in answers)
+    assert all(niah.needles.key_split(answer) == "test" for answer in answers)
 
 
 @every_language
 def test_wordings_words_and_names_of_the_splits_are_disjoint(language: str) -> None:
     for part in (
-        niah.needle_templates,
-        niah.sentence_templates,
-        niah.vocabulary,
-        niah.names,
+        niah.needles.needle_templates,
+        niah.haystack.sentence_templates,
+        niah.haystack.vocabulary,
+        niah.haystack.names,
     ):
         sets = [part(language, split) for split in SPLITS]
         assert all(sets)
         assert sum(map(len, sets)) == len(set().union(*sets)), part.__name__
-    words = set().union(*(niah.vocabulary(language, split) for split in SPLITS))
+    words = set().union(*(niah.haystack.vocabulary(language, split) for split in SPLITS))
     assert len(words) >= {"en": 1500, "ko": 700}[language]
-    every_name = {name for split in SPLITS for name in niah.names(language, split)}
+    every_name = {name for split in SPLITS for name in niah.haystack.names(language, split)}
     assert not {name.lower() for name in every_name} & {word.lower() for word in words}
-    assert len(niah.needle_templates(language, "train")) >= 24
-    assert len(niah.needle_templates(language, "test")) >= 8
+    assert len(niah.needles.needle_templates(language, "train")) >= 24
+    assert len(niah.needles.needle_templates(language, "test")) >= 8
 
 
 ARTICLES = (["a"], ["an"])
@@ -325,7 +327,7 @@ def _derivable(rules: dict[str, list[str]], symbol: str, text: str) -> bool:
         word = words[place]
         if word[0] == "[":
             return kind(word) == kind(slot)
-        return word[0].isalnum() and word not in niah.function_words("en")
+        return word[0].isalnum() and word not in niah.haystack.function_words("en")
 
     @cache
     def ends(name: str, start: int) -> frozenset[int]:
@@ -349,28 +351,28 @@ def _derivable(rules: dict[str, list[str]], symbol: str, text: str) -> bool:
 
 
 def test_no_other_wording_can_be_written_by_the_training_grammar() -> None:
-    rules = niah.needle_grammar("en", "train")
+    rules = niah.needles.needle_grammar("en", "train")
     assert not _derivable(rules, "needle", "Whatever {key} may mean, a pass key needs it")
     assert _derivable(rules, "needle", "The pass key to the old harbour is {key}")
     for split in ("validation", "test"):
-        assert not niah.needle_grammar("en", split)
-        for wording in niah.needle_templates("en", split):
+        assert not niah.needles.needle_grammar("en", split)
+        for wording in niah.needles.needle_templates("en", split):
             assert not _derivable(rules, "needle", wording), wording
 
 
 def test_no_other_sentence_can_be_written_by_the_training_grammar() -> None:
-    rules = niah.sentence_grammar("en", "train")
+    rules = niah.haystack.sentence_grammar("en", "train")
     assert _derivable(rules, "sentence", "the [trade] [vgo] through the [adj] [place]")
     assert not _derivable(rules, "sentence", "the [trade] through the [adj] [place] [vgo]")
     for split in ("validation", "test"):
-        assert not niah.sentence_grammar("en", split)
-        for template in niah.sentence_templates("en", split):
+        assert not niah.haystack.sentence_grammar("en", split)
+        for template in niah.haystack.sentence_templates("en", split):
             assert not _derivable(rules, "sentence", template), template
             assert not _derivable(rules, "short", template), template
 
 
 def test_keys_of_the_three_splits_are_disjoint_and_complete() -> None:
-    splits = [set(niah.keys(split)) for split in ("train", "validation", "test")]
+    splits = [set(niah.needles.keys(split)) for split in ("train", "validation", "test")]
     assert sum(map(len, splits)) == len(set().union(*splits)) == 90_000
     assert all(len(keys) > 3_000 for keys in splits)
     test = splits[2]
@@ -396,12 +398,11 @@ def test_training_needles_are_mostly_new_sentences() -> None:
 @every_language
 @every_split
 def test_templates_hold_only_slots_and_function_words(language: str, split: str) -> None:
-    allowed = niah.function_words(language)
-    assert not allowed & niah.vocabulary(language, split)
-    written = [
-        option for options in niah.sentence_grammar(language, split).values() for option in options
-    ]
-    for template in (*niah.sentence_templates(language, split), *written):
+    allowed = niah.haystack.function_words(language)
+    assert not allowed & niah.haystack.vocabulary(language, split)
+    rules = niah.haystack.sentence_grammar(language, split)
+    written = [option for options in rules.values() for option in options]
+    for template in (*niah.haystack.sentence_templates(language, split), *written):
         words = re.sub(r'<\w+>|\[[^]]*\]|[.,:;?!"()]| - ', " ", template).split()
         assert set(words) <= allowed, template
 
@@ -418,7 +419,7 @@ def test_every_word_of_a_haystack_is_of_its_own_split(split: str) -> None:
         word.lower()
         for other in SPLITS
         if other != split
-        for word in (*niah.vocabulary("en", other), *niah.names("en", other))
+        for word in (*niah.haystack.vocabulary("en", other), *niah.haystack.names("en", other))
     }
     for index in range(10):
         assert not _haystack_words(split, index) & others
@@ -426,11 +427,14 @@ def test_every_word_of_a_haystack_is_of_its_own_split(split: str) -> None:
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_only_training_coins_words(split: str) -> None:
-    known = niah.vocabulary("en", split) | niah.function_words("en") | set(niah.names("en", split))
-    known = {word.lower() for word in known}
+    haystack = niah.haystack
+    known = {
+        word.lower() for word in (*haystack.names("en", split), *haystack.function_words("en"))
+    }
+    known |= {word.lower() for word in haystack.vocabulary("en", split)}
     for index in range(10):
         assert _haystack_words(split, index) <= known
-    listed = niah.vocabulary("en", "train") | niah.function_words("en")
+    listed = niah.haystack.vocabulary("en", "train") | niah.haystack.function_words("en")
     assert any(_haystack_words("train", index) - listed for index in range(10))
 
 
@@ -541,7 +545,7 @@ def test_id_names_everything_that_made_the_sample() -> None:
     ],
 )
 def test_korean_particles_follow_the_last_sound(word: str, particle: str, expected: str) -> None:
-    assert niah.with_particle(word, particle) == expected
+    assert niah.haystack.with_particle(word, particle) == expected
 
 
 @pytest.mark.parametrize(
@@ -550,7 +554,7 @@ def test_korean_particles_follow_the_last_sound(word: str, particle: str, expect
      ("torch", "torches"), ("ox", "oxen")],
 )  # fmt: skip
 def test_english_plurals(noun: str, expected: str) -> None:
-    assert niah.plural(noun, {"ox": "oxen"}) == expected
+    assert niah.haystack.plural(noun, {"ox": "oxen"}) == expected
 
 
 def test_articles_fit_the_next_word() -> None:
@@ -604,7 +608,7 @@ def test_lm_eval_asks_exactly_context_and_question(language: str, tmp_path: Path
         assert asked == doc["context"] + doc["question"]
         assert hashlib.sha256(asked.encode()).hexdigest() == doc["prompt_sha256"]
         assert task.doc_to_target(doc) == doc["answer"]
-    assert task.config.metadata["chance_floor"] == niah.CHANCE_FLOOR
+    assert task.config.metadata["chance_floor"] == 1 / niah.needles.NUM_KEYS
 
 
 def test_a_context_too_small_for_its_needle_names_the_least_that_works() -> None:
@@ -617,7 +621,6 @@ def test_a_context_too_small_for_its_needle_names_the_least_that_works() -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"language": "fr"}, "language is 'fr'; it must be one of en, ko"),
         ({"split": "dev"}, "split is 'dev'; it must be one of train, validation, test"),
         ({"depth": 1.5}, "depth is 1.5; it must lie between 0 and 1"),
         ({"index": -1}, "index is -1; samples are numbered from 0"),
@@ -638,7 +641,7 @@ def test_a_slow_tokenizer_is_refused() -> None:
 
 def test_load_says_which_argument_names_the_tokenizer() -> None:
     with pytest.raises(ValueError, match="pretrained=NAME"):
-        niah.load(language="en")
+        niah.load()
 
 
 def test_load_takes_a_tokenizer_object_and_ignores_the_rest() -> None:
