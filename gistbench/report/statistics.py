@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special, stats
 
 CONFIDENCE = 0.95
+ALPHA = 0.05
 Z = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
 
 
@@ -36,12 +37,8 @@ def wilson(successes: int, n: int) -> Estimate:
     """
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"a proportion needs 0 <= successes <= n, n > 0; got {successes} of {n}")
-    rate, share = successes / n, Z * Z / n
-    centre = (rate + share / 2) / (1 + share)
-    half = Z * math.sqrt(rate * (1 - rate) / n + share / (4 * n)) / (1 + share)
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return Estimate(rate, low, high, n)
+    rate = successes / n
+    return Estimate(rate, *_wilson_limits(rate, n), n)
 
 
 def wilson_n_needed(rate: float, threshold: float) -> int | None:
@@ -158,28 +155,92 @@ def paired_difference(first: Mapping[str, bool], second: Mapping[str, bool]) -> 
     only_first = sum(first[key] and not second[key] for key in common)
     only_second = sum(second[key] and not first[key] for key in common)
     neither = len(common) - both - only_first - only_second
-    low, high = _newcombe(both, only_first, only_second, neither)
+    low, high = newcombe(both, only_first, only_second, neither)
     value = (only_first - only_second) / len(common)
-    discordant = only_first + only_second
-    p_value = float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    p_value = mcnemar(only_first, only_second)
     difference = Estimate(value, low, high, len(common))
     return PairedDifference(both, only_first, only_second, neither, difference, p_value)
 
 
-def _newcombe(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
-    n = both + only_first + only_second + neither
-    one, two = wilson(both + only_first, n), wilson(both + only_second, n)
+def mcnemar(only_first: float, only_second: float) -> float:
+    """Two-sided p value of McNemar's exact test.
+
+    Twice the larger side's binomial tail at 1/2, at most 1. The tail is written as the regularised
+    incomplete beta function, which is the binomial sum at whole counts and joins them smoothly in
+    between; that lets the same test be asked of a sample grown in proportion.
+
+    Args:
+        only_first: Prompts that only the first arm answered right, not negative.
+        only_second: The same for the second arm.
+    """
+    more, fewer = max(only_first, only_second), min(only_first, only_second)
+    if more == fewer:  # also without any discordant prompt, where the tail has no meaning
+        return 1.0
+    return min(1.0, 2 * float(special.betainc(more, fewer + 1, 0.5)))
+
+
+def newcombe(
+    both: int, only_first: int, only_second: int, neither: int, n: float | None = None
+) -> tuple[float, float]:
+    """Newcombe's interval for the difference of two paired rates, as in `paired_difference`.
+
+    Args:
+        both, only_first, only_second, neither: Prompts by who answered them right.
+        n: Number of prompts to compute it for, with the observed shares kept; the observed number
+            if not given.
+
+    Returns:
+        Low and high end of first rate minus second rate.
+    """
+    observed = both + only_first + only_second + neither
+    size = observed if n is None else n
+    first, second = (both + only_first) / observed, (both + only_second) / observed
+    first_low, first_high = _wilson_limits(first, size)
+    second_low, second_high = _wilson_limits(second, size)
     margins = (both + only_first) * (only_second + neither) * (both + only_second)
     margins *= only_first + neither
     excess = both * neither - only_first * only_second
-    corrected = max(excess - n / 2, 0) if excess > 0 else excess
+    corrected = max(excess - observed**2 / (2 * size), 0) if excess > 0 else excess
     phi = corrected / math.sqrt(margins) if margins else 0.0
-    down, up = one.value - one.low, two.high - two.value
+    down, up = first - first_low, second_high - second
     below = math.sqrt(max(0.0, down**2 - 2 * phi * down * up + up**2))
-    up, down = one.high - one.value, two.value - two.low
+    up, down = first_high - first, second - second_low
     above = math.sqrt(max(0.0, up**2 - 2 * phi * up * down + down**2))
-    value = one.value - two.value
+    value = (only_first - only_second) / observed
     return max(-1.0, value - below), min(1.0, value + above)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust a family of p values (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
+
+    The smallest of m is multiplied by m, the next by m - 1 and so on; none falls below the one
+    before it. Rejecting what is then at most alpha keeps the chance of even one false rejection in
+    the family at alpha, however the tests depend on each other.
+
+    Returns:
+        Adjusted p values, at most 1, in the order of the input.
+
+    Raises:
+        ValueError: A p value is not within 0..1.
+    """
+    for p_value in p_values:
+        if not 0 <= p_value <= 1:
+            raise ValueError(f"a p value lies within 0..1, got {p_value}")
+    adjusted = [0.0] * len(p_values)
+    reached = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = reached
+    return adjusted
+
+
+def _wilson_limits(rate: float, n: float) -> tuple[float, float]:
+    share = Z * Z / n
+    centre = (rate + share / 2) / (1 + share)
+    half = Z * math.sqrt(rate * (1 - rate) / n + share / (4 * n)) / (1 + share)
+    low = 0.0 if rate == 0 else max(0.0, centre - half)
+    high = 1.0 if rate == 1 else min(1.0, centre + half)
+    return low, high
 
 
 def _t(n: int) -> float:

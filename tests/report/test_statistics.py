@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gistbench.report.statistics import (
+    holm,
+    mcnemar,
     mean,
     mean_n_needed,
+    newcombe,
     paired_difference,
     paired_ratio,
     wilson,
@@ -156,3 +159,82 @@ def test_only_common_prompts_are_compared():
     assert (found.both, found.only_first, found.only_second, found.neither) == (0, 1, 0, 0)
     with pytest.raises(ValueError, match="in common"):
         paired_difference({"a": True}, {"b": True})
+
+
+@pytest.mark.parametrize(
+    ("table", "low", "high"),
+    [
+        # Newcombe 1998 (Statistics in Medicine 17, 2635-2650), examples, method 10
+        ((36, 12, 2, 0), 0.0569, 0.3404),
+        ((19, 12, 2, 17), 0.0562, 0.3290),
+    ],
+)
+def test_paired_interval_equals_newcombes_own_examples(table, low, high):
+    assert newcombe(*table) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_paired_interval_agrees_with_walds_in_a_large_sample():
+    # Approval of the prime minister, Agresti, Categorical Data Analysis, table 10.1: 944 - 880 of
+    # 1,600, standard error sqrt(0.1475 - 0.0016) / 40 = 0.00955, so 0.0213 to 0.0587
+    assert newcombe(794, 150, 86, 570) == pytest.approx((0.0213, 0.0587), abs=2e-4)
+
+
+def test_paired_interval_for_another_n_is_that_of_the_table_in_proportion():
+    assert newcombe(12, 5, 2, 9, n=28 * 7) == pytest.approx(newcombe(84, 35, 14, 63), abs=1e-12)
+    assert newcombe(12, 5, 2, 9, n=28) == newcombe(12, 5, 2, 9)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+@settings(max_examples=80, deadline=None)
+def test_mcnemar_equals_scipys_exact_binomial_test(only_first, only_second):
+    total = only_first + only_second
+    expected = stats.binomtest(only_first, total).pvalue if total else 1.0
+    assert mcnemar(only_first, only_second) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(only_first, only_second) == mcnemar(only_second, only_first)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.floats(0, 1))
+@settings(max_examples=80, deadline=None)
+def test_mcnemar_between_whole_counts_lies_between_their_p_values(more, fewer, part):
+    between = mcnemar(more + fewer + 1 + part, fewer)
+    assert mcnemar(more + fewer + 2, fewer) <= between * (1 + 1e-9)
+    assert between <= mcnemar(more + fewer + 1, fewer) * (1 + 1e-9)
+
+
+def test_holm_equals_the_hand_computed_example():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1; the last may not fall below 0.06
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.7, 0.9]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+@settings(max_examples=80, deadline=None)
+def test_holm_is_the_closure_of_bonferroni(family):
+    # Marcus, Peritz & Gabriel 1976: reject a hypothesis if every intersection it is in is rejected
+    size = len(family)
+    for index, adjusted in enumerate(holm(family)):
+        subsets = (
+            [family[other] for other in range(size) if bits >> other & 1]
+            for bits in range(2**size)
+            if bits >> index & 1
+        )
+        expected = max(min(1.0, len(subset) * min(subset)) for subset in subsets)
+        assert adjusted == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_holm_keeps_each_p_value_in_its_place(family, random):
+    order = list(range(len(family)))
+    random.shuffle(order)
+    adjusted = holm(family)
+    assert holm([family[index] for index in order]) == [adjusted[index] for index in order]
+    assert all(own <= found <= 1 for own, found in zip(family, adjusted, strict=True))
+
+
+@pytest.mark.parametrize("family", [[0.5, 1.1], [-0.1], [float("nan")]])
+def test_holm_refuses_what_is_no_p_value(family):
+    with pytest.raises(ValueError, match="p value"):
+        holm(family)
