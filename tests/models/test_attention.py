@@ -13,12 +13,8 @@ from gistbench.core import attention as core_attention
 from gistbench.core.layout import GistLayout
 from gistbench.errors import UsageError
 from gistbench.models import attention
-from gistbench.models.attention import (
-    ATTENTION,
-    SUPPORTED_ARCHITECTURES,
-    attention_forward,
-    require_supported,
-)
+from gistbench.models.architectures import SUPPORTED_ARCHITECTURES, require_supported
+from gistbench.models.attention import ATTENTION, attention_forward
 
 FLOAT32 = 1e-4
 """Largest difference allowed; the tiny models' logits have a standard deviation of about 6."""
@@ -39,6 +35,14 @@ def assert_same_choice(
     clear = real & (best[..., 0] - best[..., 1] > BFLOAT16_TIE)
     assert clear.sum() >= real.sum() // 3, "too few clear choices to prove anything"
     assert torch.equal(left.argmax(-1)[clear], right.argmax(-1)[clear])
+
+
+def attention_modules(model: Any) -> list[Any]:
+    """The attention of each layer of a bare model."""
+    return [
+        layer.attention if hasattr(layer, "attention") else layer.self_attn
+        for layer in model.base_model.layers
+    ]
 
 
 def context_gradients(
@@ -192,8 +196,9 @@ def test_gradient_checkpointing_changes_neither_logits_nor_gradients(
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     results = []
     calls = []
-    for layer in tiny.model.layers:
-        layer.self_attn.register_forward_hook(lambda *_: calls.append(1))
+    layers = attention_modules(tiny)
+    for layer in layers:
+        layer.register_forward_hook(lambda *_: calls.append(1))
     for checkpointing in (False, True):
         if checkpointing:
             options = {"use_reentrant": False}
@@ -203,7 +208,7 @@ def test_gradient_checkpointing_changes_neither_logits_nor_gradients(
         logits = passes.one(model, batch)
         gradients = torch.autograd.grad(logits[:, -1].logsumexp(-1).sum(), trained)
         results.append((logits.detach(), gradients))
-        assert len(calls) == len(tiny.model.layers) * (2 if checkpointing else 1)
+        assert len(calls) == len(layers) * (2 if checkpointing else 1)
     (plain, plain_gradients), (saved, saved_gradients) = results
     assert difference(plain, saved, batch.real()) < 1e-6
     for left, right in zip(plain_gradients, saved_gradients, strict=True):
@@ -317,6 +322,13 @@ def question_starts_at_the_gists(monkeypatch: pytest.MonkeyPatch) -> None:
         ("mistral-window-7", suffix_window_is_lost, {"dense mask"}),
         ("mistral-window-7", prefix_window_is_lost, {"dense mask"}),
         ("llama", question_starts_at_the_gists, {"two passes", "steps"}),
+        ("gemma3-window-6", suffix_sees_whole_prefix, {"two passes", "dense mask", "gradient"}),
+        ("gemma3-window-6", suffix_window_is_lost, {"dense mask"}),
+        ("gemma3-window-6", prefix_window_is_lost, {"dense mask"}),
+        ("gemma3-window-6", question_starts_at_the_gists, {"two passes", "steps"}),
+        ("gpt-neox", suffix_sees_whole_prefix, {"two passes", "dense mask", "gradient"}),
+        ("gpt-neox", suffix_sees_one_context_slot, {"two passes", "dense mask", "gradient"}),
+        ("gpt-neox", question_starts_at_the_gists, {"two passes", "steps"}),
     ],
 )
 def test_the_proofs_notice_a_broken_mask(
@@ -357,16 +369,27 @@ def context_leaks(model: Any, batch: Any) -> bool:
     hidden = layout.prefix_length - layout.num_visible
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
     cut = []
-    for layer in model.model.layers:
-        for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj):
 
-            def detach_gists(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
-                before, gists, after = output.split(
-                    [hidden, layout.num_visible, output.shape[1] - layout.prefix_length], dim=1
-                )
-                return torch.cat([before, gists.detach(), after], dim=1)
+    def detach_gists(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+        before, gists, after = output.split(
+            [hidden, layout.num_visible, output.shape[1] - layout.prefix_length], dim=1
+        )
+        return torch.cat([before, gists.detach(), after], dim=1)
 
-            cut.append(projection.register_forward_hook(detach_gists))
+    def detach_fused_gists(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        # Query, key and value of a head lie side by side; the gists' own queries stay.
+        heads = output.unflatten(-1, (model.config.num_attention_heads, 3, -1))
+        query, key, value = (heads[..., part, :].flatten(2) for part in range(3))
+        key, value = (detach_gists(module, inputs, part) for part in (key, value))
+        parts = (part.unflatten(-1, (heads.shape[2], -1)) for part in (query, key, value))
+        return torch.stack(list(parts), dim=3).flatten(2)
+
+    for layer in attention_modules(model):
+        if hasattr(layer, "query_key_value"):
+            cut.append(layer.query_key_value.register_forward_hook(detach_fused_gists))
+        else:
+            for projection in (layer.k_proj, layer.v_proj):
+                cut.append(projection.register_forward_hook(detach_gists))
     try:
         length = ids.shape[1] - layout.prefix_length
         output = model(
@@ -444,9 +467,9 @@ def test_unsupported_architectures_are_refused_by_name(model_type: str, near: st
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", "gemma3_text", "phi3", "gpt_neox"])
+@pytest.mark.parametrize("model_type", ["gpt2", "gemma2", "gemma3", "phi3", "gptj"])
 def test_other_architectures_are_told_what_is_supported(model_type: str) -> None:
-    with pytest.raises(UsageError, match=f"{model_type}.*llama, mistral, qwen2, qwen3"):
+    with pytest.raises(UsageError, match=f"{model_type}.*gpt_neox, llama, mistral"):
         require_supported(AutoConfig.for_model(model_type))
 
 

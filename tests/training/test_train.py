@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from gistbench.config import TrainConfig, load_preset, merge, validate
+from gistbench.models.architectures import settled
 from gistbench.models.catalog import find_model
 from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.loading import load_base
@@ -128,7 +129,7 @@ def test_the_gist_rows_are_trained(tiny_base: Path, tmp_path: Path) -> None:
 def test_the_log_tells_a_person_what_happened(tiny_checkpoint: Path, tiny_base: Path) -> None:
     text = (tiny_checkpoint / "training.md").read_text(encoding="utf-8")
     written = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
-    assert TrainConfig.model_validate(written) == tiny_config(tiny_base)
+    assert TrainConfig.model_validate(written) == settled(tiny_config(tiny_base), "llama")
     assert "trainable parameters: 3,840 of 194,112 (1.98 %)" in text
     assert f"gist tokens: {NUM_GISTS} (rows 1000 to 1003)" in text
     assert "supervised tokens per sample: 7" in text
@@ -191,7 +192,9 @@ def test_every_saved_step_holds_a_gist_checkpoint_that_loads(
 
 def test_a_finished_checkpoint_says_how_it_was_made(tiny_checkpoint: Path, tiny_base: Path) -> None:
     manifest = read_manifest(tiny_checkpoint)
-    assert TrainConfig.model_validate(manifest.training_config) == tiny_config(tiny_base)
+    trained = TrainConfig.model_validate(manifest.training_config)
+    assert trained == settled(tiny_config(tiny_base), "llama")
+    assert trained.adapter.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert manifest.training_summary.startswith("4 steps, 1,280 context tokens")
     assert manifest.trained_parameters == 3840
     assert set(manifest.versions) == {"torch", "transformers", "peft"}
