@@ -473,5 +473,28 @@ def test_other_architectures_are_told_what_is_supported(model_type: str) -> None
         require_supported(AutoConfig.for_model(model_type))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "changes", "reason"),
+    [
+        ("gemma3-window-6", {"attn_logit_softcapping": 50.0}, "bends attention scores"),
+        ("gemma3-window-6", {"use_bidirectional_attention": True}, "gist attention is causal"),
+    ],
+)
+def test_what_cannot_be_exact_is_refused_by_name(
+    architecture: str, changes: dict[str, Any], reason: str, make_tiny: Any
+) -> None:
+    require_supported(make_tiny(architecture).config)
+    (field,) = changes
+    with pytest.raises(UsageError, match=f"^{field} .* gemma3_text.*{reason}.*--base$"):
+        require_supported(make_tiny(architecture, **changes).config)
+
+
+def test_a_cap_on_attention_scores_is_refused() -> None:
+    layout = GistLayout(3, 1, (0,), (0,), "prefix")
+    query, key, value = (torch.randn(1, 2, 3, 16) for _ in range(3))
+    with pytest.raises(ValueError, match="cannot cap attention scores, at 50"):
+        attention_forward(torch.nn.Module(), query, key, value, None, layout=layout, softcap=50.0)
+
+
 def test_the_attention_is_registered_under_its_name(tiny: Any) -> None:
     assert tiny.config._attn_implementation == ATTENTION
