@@ -62,6 +62,10 @@ SUPPORTED_ARCHITECTURES: Mapping[str, SupportedArchitecture] = {
 }
 """Model types for which the tests prove that one pass equals two."""
 
+LENGTH_DEPENDENT_ROPE_TYPES = ("dynamic", "longrope")
+"""Rotary embeddings whose frequencies change with the longest position of a pass, or of passes
+before it."""
+
 
 def require_supported(config: PreTrainedConfig) -> None:
     """Refuse an architecture whose attention has not been proved exact.
@@ -84,6 +88,21 @@ def require_supported(config: PreTrainedConfig) -> None:
                 f"{name} {value} of this {config.model_type} model is not supported by gist "
                 f"attention: {reason}; choose a base model without it with --base"
             )
+    for rope_type in _rope_types(config):
+        if rope_type in LENGTH_DEPENDENT_ROPE_TYPES:
+            raise UsageError(
+                f"rope_type {rope_type!r} of this {config.model_type} model is not supported by "
+                "gist attention: its phases depend on the length of the pass, so gists would be "
+                "read with other phases than they were written with; choose a base model without "
+                "it with --base"
+            )
+
+
+def _rope_types(config: PreTrainedConfig) -> list[str]:
+    """Of all layers; some architectures have one for each kind of layer."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    each = [parameters] if "rope_type" in parameters else parameters.values()
+    return [item["rope_type"] for item in each if item]
 
 
 def settled(config: TrainConfig, model_type: str) -> TrainConfig:

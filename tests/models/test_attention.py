@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -487,6 +488,40 @@ def test_what_cannot_be_exact_is_refused_by_name(
     (field,) = changes
     with pytest.raises(UsageError, match=f"^{field} .* gemma3_text.*{reason}.*--base$"):
         require_supported(make_tiny(architecture, **changes).config)
+
+
+LENGTH_DEPENDENT_ROPES: dict[str, dict[str, Any]] = {
+    "dynamic": {"factor": 4.0},
+    "longrope": {
+        "long_factor": [4.0] * 4,
+        "short_factor": [1.0] * 4,
+        "original_max_position_embeddings": 24,
+    },
+}
+
+
+@pytest.mark.parametrize("rope_type", LENGTH_DEPENDENT_ROPES)
+def test_rotary_phases_that_depend_on_the_length_of_a_pass_are_refused_for_a_reason(
+    rope_type: str, make_tiny: Any, make_batch: Any, passes: Any
+) -> None:
+    rope = {"rope_type": rope_type, "rope_theta": 1e4, **LENGTH_DEPENDENT_ROPES[rope_type]}
+    model = make_tiny("llama", max_position_embeddings=24, rope_parameters=rope)
+    with pytest.raises(UsageError, match=f"^rope_type '{rope_type}' .* phases depend .*--base$"):
+        require_supported(model.config)
+    batch = make_batch((21, 12), (9, 2))
+    with torch.no_grad():
+        two, one = passes.two(model, batch), passes.one(model, batch)
+    assert difference(one, two, batch.real()) > 0.1
+
+
+def test_rotary_phases_of_one_kind_of_layer_are_refused_too(make_tiny: Any) -> None:
+    default = {"rope_type": "default", "rope_theta": 1e4}
+    for rope_type, refused in (("linear", False), ("dynamic", True)):
+        full = {"rope_type": rope_type, "rope_theta": 1e4, "factor": 4.0}
+        rope = {"sliding_attention": default, "full_attention": full}
+        config = make_tiny("gemma3-window-6", rope_parameters=rope).config
+        with pytest.raises(UsageError, match="dynamic") if refused else nullcontext():
+            require_supported(config)
 
 
 def test_a_cap_on_attention_scores_is_refused() -> None:
