@@ -45,8 +45,8 @@ class AdapterConfig(Config):
     lora_rank: int = Field(16, ge=1, description="r, of every LoRA matrix pair")
     lora_alpha: int = Field(32, ge=1, description="scale: alpha / r")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="on the input of LoRA")
-    target_modules: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj"), description="linear layers that get LoRA"
+    target_modules: tuple[str, ...] | None = Field(
+        None, description="linear layers that get LoRA; None: those of the attention"
     )
     start_from: str | None = Field(
         None, description="gist checkpoint whose weights training starts from; None: anew"

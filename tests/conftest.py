@@ -22,6 +22,41 @@ _SIZES: dict[str, Any] = {
 }
 
 TINY: dict[str, dict[str, Any]] = {
+    # Windows shorter than the gists' distance, a full layer among them, heads wider than the hidden
+    # size allows, and a scale of the scores that is not the heads'.
+    "gemma3-window-6": {
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 3,
+        "head_dim": 12,
+        "query_pre_attn_scalar": 4,
+        "sliding_window": 6,
+        "sliding_window_pattern": 2,
+        "tie_word_embeddings": True,
+        "pad_token_id": 0,
+    },
+    "gemma3-window-9-capped": {
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 2,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 9,
+        "layer_types": ["full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+        "final_logit_softcapping": 30.0,
+    },
+    "gpt-neox": {"model_type": "gpt_neox", "num_key_value_heads": None, "rotary_pct": 0.25},
+    "gpt-neox-serial": {
+        "model_type": "gpt_neox",
+        "num_hidden_layers": 3,
+        "num_key_value_heads": None,
+        "rotary_pct": 1.0,
+        "use_parallel_residual": False,
+        "attention_bias": False,
+        "tie_word_embeddings": True,
+    },
     "llama": {"model_type": "llama"},
     "llama-tied-3-layers": {
         "model_type": "llama",
@@ -68,14 +103,20 @@ def build_tiny(name: str, *, seed: int = 0, **changes: Any) -> Any:
         config, attn_implementation=ATTENTION, dtype=torch.float32
     )
     generator = torch.Generator().manual_seed(seed)
+    gemma = config.model_type == "gemma3_text"
     with torch.no_grad():
         for label, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
             if weight.ndim == 1:
-                weight.copy_(0.2 * noise + (1.0 if "norm" in label else 0.0))
+                centre = 1.0 if label.endswith("norm.weight") else 0.0
+                if gemma:
+                    # Its norms add 1 to their weights, and those behind a layer must keep up with
+                    # the scaled embeddings.
+                    centre = config.hidden_size**0.5 if ".post_" in label else 0.0
+                weight.copy_(0.2 * noise + centre)
             else:
                 # Sharp attention, and layers that outweigh the token they started from.
-                sharp = ("q_proj", "k_proj", "o_proj", "down_proj")
+                sharp = ("q_proj", "k_proj", "o_proj", "down_proj", "query_key_value", "dense")
                 spread = 2.0 if any(part in label for part in sharp) else 1.0
                 scale = 1.0 if "embed" in label else weight.shape[1] ** -0.5
                 weight.copy_(noise * scale * (6.0 if "lm_head" in label else spread))

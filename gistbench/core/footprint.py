@@ -25,6 +25,7 @@ class Architecture:
     num_kv_heads: int
     head_dim: int
     tied: bool
+    num_feed_forward_matrices: int = 3
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Architecture:
@@ -39,13 +40,15 @@ class Architecture:
             num_kv_heads=int(fields.get("num_key_value_heads") or heads),
             head_dim=int(fields.get("head_dim") or int(fields["hidden_size"]) // heads),
             tied=bool(fields.get("tie_word_embeddings", False)),
+            # Without a gate (Pythia), one matrix up and one down.
+            num_feed_forward_matrices=2 if fields.get("model_type") == "gpt_neox" else 3,
         )
 
     @property
     def linear_parameters(self) -> int:
         """Weights of the linear layers inside the blocks: what NF4 quantises."""
         attention = self.hidden_size * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads)
-        feed_forward = 3 * self.hidden_size * self.intermediate_size
+        feed_forward = self.num_feed_forward_matrices * self.hidden_size * self.intermediate_size
         return self.num_layers * (attention + feed_forward)
 
     def dense_parameters(self, extra_rows: int = 0) -> int:

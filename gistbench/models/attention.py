@@ -9,16 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+from transformers import AttentionInterface, AttentionMaskInterface
 
 from gistbench.core.attention import gist_attention
 from gistbench.core.layout import GistLayout
-from gistbench.errors import UsageError, did_you_mean
 
 ATTENTION = "gistbench"
-
-SUPPORTED_ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
-"""Model types for which the tests prove that one pass equals two."""
 
 
 def attention_forward(
@@ -31,6 +27,7 @@ def attention_forward(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     layout: GistLayout | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of one layer, as transformers calls it.
@@ -45,17 +42,20 @@ def attention_forward(
         dropout: Probability on the attention weights.
         sliding_window: Passed by architectures that have one.
         layout: The spans of the batch, passed as ``model(..., layout=layout)``.
+        softcap: Must be None: fused kernels cannot bend the scores.
 
     Returns:
         ``(batch, num_queries, heads, head_dim)`` and no weights.
 
     Raises:
-        ValueError: No layout was given, or a mask was.
+        ValueError: No layout was given, or a mask or a cap was.
     """
     if layout is None:
         raise ValueError("this model attends by a GistLayout: call it as model(..., layout=layout)")
     if attention_mask is not None:
         raise ValueError("a gist layout replaces the attention mask: pass the layout alone")
+    if softcap is not None:
+        raise ValueError(f"gist attention cannot cap attention scores, at {softcap} or otherwise")
     output = gist_attention(
         query,
         key,
@@ -77,17 +77,3 @@ def attention_mask(
 
 AttentionInterface.register(ATTENTION, attention_forward)
 AttentionMaskInterface.register(ATTENTION, attention_mask)
-
-
-def require_supported(config: PreTrainedConfig) -> None:
-    """Refuse an architecture whose attention has not been proved exact.
-
-    Raises:
-        UsageError: Names the architecture and those that are supported.
-    """
-    if config.model_type not in SUPPORTED_ARCHITECTURES:
-        raise UsageError(
-            f"architecture {config.model_type!r} is not supported by gist attention, "
-            f"{did_you_mean(config.model_type, SUPPORTED_ARCHITECTURES)}; "
-            "choose a base model of one of these with --base"
-        )

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError, did_you_mean
+from gistbench.models.architectures import settled
 from gistbench.models.catalog import file_sha256
 from gistbench.models.loading import BaseModel
 from gistbench.models.manifest import (
@@ -88,12 +89,17 @@ def add_adapter(
     Raises:
         UsageError: The model has no module of a configured name.
     """
-    adapter = config.adapter
+    adapter = settled(config, model.config.model_type).adapter
+    target_modules = adapter.target_modules or ()
     modules = [(name.rsplit(".", 1)[-1], module) for name, module in model.named_modules()]
     linear = {name for name, module in modules if isinstance(module, torch.nn.Linear)}
-    known = {"target_modules": linear, "modules_to_save": linear | {"embed_tokens"}}
-    for field, names in known.items():
-        for name in getattr(adapter, field):
+    embedding = {name for name, module in modules if isinstance(module, torch.nn.Embedding)}
+    known = {
+        "target_modules": (target_modules, linear),
+        "modules_to_save": (adapter.modules_to_save, linear | embedding),
+    }
+    for field, (wanted, names) in known.items():
+        for name in wanted:
             # PEFT is content if one of them is there.
             if name.rsplit(".", 1)[-1] not in names:
                 raise UsageError(
@@ -107,7 +113,7 @@ def add_adapter(
                 r=adapter.lora_rank,
                 lora_alpha=adapter.lora_alpha,
                 lora_dropout=adapter.lora_dropout,
-                target_modules=list(adapter.target_modules),
+                target_modules=list(target_modules),
                 modules_to_save=list(adapter.modules_to_save) or None,
                 trainable_token_indices=None if adapter.modules_to_save else list(gist_ids),
                 task_type="CAUSAL_LM",
@@ -115,7 +121,7 @@ def add_adapter(
         )
     except ValueError as error:
         raise UsageError(
-            f"adapter.target_modules {', '.join(adapter.target_modules)} do not fit a "
+            f"adapter.target_modules {', '.join(target_modules)} do not fit a "
             f"{model.config.model_type} model ({str(error).splitlines()[0][:120]}); name modules "
             "it has"
         ) from error

@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from gistbench.errors import PrerequisiteError, UsageError, first_line
-from gistbench.models.attention import ATTENTION, require_supported
+from gistbench.models.architectures import SUPPORTED_ARCHITECTURES, require_supported
+from gistbench.models.attention import ATTENTION
 from gistbench.models.catalog import (
     ModelSource,
     fingerprint,
@@ -191,7 +192,8 @@ def reference(
 ) -> BaseReference:
     """What identifies a base model: its architecture and the sha256 of its weight files."""
     config = _load_config(folder, trust_remote_code=False)
-    architecture = {name: getattr(config, name, None) for name in ARCHITECTURE_FIELDS}
+    names = ARCHITECTURE_FIELDS + SUPPORTED_ARCHITECTURES[config.model_type].identity_fields
+    architecture = {name: getattr(config, name, None) for name in names}
     return BaseReference(
         name=source.name,
         model_type=config.model_type,

@@ -14,6 +14,7 @@ from transformers.optimization import get_scheduler
 
 from gistbench.config import TrainConfig
 from gistbench.errors import PrerequisiteError, UsageError
+from gistbench.models.architectures import is_default_of_some
 from gistbench.models.loading import BaseModel
 from gistbench.models.manifest import MANIFEST_FILE
 from gistbench.training.data import build_example
@@ -35,7 +36,12 @@ def is_finished(config: TrainConfig, output: Path) -> bool:
             continue
         before = json.loads(path.read_text(encoding="utf-8"))
         before = before.get("training_config", before)
-        differing = _differing(before, config.model_dump(mode="json"))
+        now = config.model_dump(mode="json")
+        modules = before.get("adapter", {}).get("target_modules")
+        if config.adapter.target_modules is None and is_default_of_some(modules):
+            # What is saved names the modules; here the base model, which would, is not loaded yet.
+            now["adapter"]["target_modules"] = modules
+        differing = _differing(before, now)
         if differing:
             name, old, new = differing[0]
             raise UsageError(

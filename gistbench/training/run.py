@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from gistbench import generators
 from gistbench.config import TrainConfig
 from gistbench.metrics import format_count, format_seconds
+from gistbench.models.architectures import settled
 from gistbench.models.catalog import find_model
 from gistbench.models.checkpoint import (
     add_adapter,
@@ -86,6 +87,7 @@ def train(
         revision=config.base.revision,
         trust_remote_code=config.base.trust_remote_code,
     )
+    config = settled(config, base.reference.model_type)
     supervised = check_room(config, base)
     gist_ids = add_gist_rows(base.model, config.adapter.num_gists, seed=config.training.seed)
     if config.training.gradient_checkpointing:

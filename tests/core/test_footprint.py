@@ -1,4 +1,4 @@
-"""Predicted sizes are those of real architectures, to the byte."""
+"""Predicted sizes are those of real architectures: of Llama to the byte."""
 
 from __future__ import annotations
 
@@ -22,6 +22,44 @@ LLAMA_3_8B: dict[str, Any] = {
 def test_parameters_of_llama_3_8b_are_those_published() -> None:
     sizes = Architecture.of(LLAMA_3_8B)
     assert sizes.linear_parameters + sizes.dense_parameters() == 8_030_261_248
+
+
+@pytest.mark.parametrize(
+    ("fields", "published"),
+    [
+        (  # Pythia 160M (arXiv 2304.01373): two matrices in the feed-forward layers, no gate
+            {
+                "model_type": "gpt_neox",
+                "vocab_size": 50304,
+                "hidden_size": 768,
+                "intermediate_size": 3072,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 12,
+                "tie_word_embeddings": False,
+            },
+            162_322_944,
+        ),
+        (  # Gemma 3 1B: heads wider than the hidden size allows
+            {
+                "model_type": "gemma3_text",
+                "vocab_size": 262144,
+                "hidden_size": 1152,
+                "intermediate_size": 6912,
+                "num_hidden_layers": 26,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 1,
+                "head_dim": 256,
+                "tie_word_embeddings": True,
+            },
+            999_885_952,
+        ),
+    ],
+)
+def test_parameters_of_other_architectures_are_those_published_but_for_biases_and_more_norms(
+    fields: dict[str, Any], published: int
+) -> None:
+    sizes = Architecture.of(fields)
+    assert sizes.linear_parameters + sizes.dense_parameters() == pytest.approx(published, rel=1e-3)
 
 
 def test_gist_rows_count_in_both_matrices_unless_tied() -> None:

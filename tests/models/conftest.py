@@ -14,6 +14,7 @@ import torch
 from gistbench.config import AdapterConfig, TrainConfig
 from gistbench.core.layout import GistLayout, pad_left
 from gistbench.core.mask import dense_mask
+from gistbench.models.architectures import settled
 from gistbench.models.cache import open_cache
 from gistbench.models.catalog import find_model
 from gistbench.models.checkpoint import add_adapter, add_gist_rows
@@ -164,7 +165,7 @@ def make_adapted() -> Callable[..., tuple[Any, tuple[int, ...], TrainConfig]]:
             for weight in wrapped.parameters():
                 if weight.requires_grad:
                     weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-        return wrapped.eval(), gist_ids, config
+        return wrapped.eval(), gist_ids, settled(config, model.config.model_type)
 
     return make
 

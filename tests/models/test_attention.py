@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,8 @@ from gistbench.core import attention as core_attention
 from gistbench.core.layout import GistLayout
 from gistbench.errors import UsageError
 from gistbench.models import attention
-from gistbench.models.attention import (
-    ATTENTION,
-    SUPPORTED_ARCHITECTURES,
-    attention_forward,
-    require_supported,
-)
+from gistbench.models.architectures import SUPPORTED_ARCHITECTURES, require_supported
+from gistbench.models.attention import ATTENTION, attention_forward
 
 FLOAT32 = 1e-4
 """Largest difference allowed; the tiny models' logits have a standard deviation of about 6."""
@@ -39,6 +36,14 @@ def assert_same_choice(
     clear = real & (best[..., 0] - best[..., 1] > BFLOAT16_TIE)
     assert clear.sum() >= real.sum() // 3, "too few clear choices to prove anything"
     assert torch.equal(left.argmax(-1)[clear], right.argmax(-1)[clear])
+
+
+def attention_modules(model: Any) -> list[Any]:
+    """The attention of each layer of a bare model."""
+    return [
+        layer.attention if hasattr(layer, "attention") else layer.self_attn
+        for layer in model.base_model.layers
+    ]
 
 
 def context_gradients(
@@ -192,8 +197,9 @@ def test_gradient_checkpointing_changes_neither_logits_nor_gradients(
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     results = []
     calls = []
-    for layer in tiny.model.layers:
-        layer.self_attn.register_forward_hook(lambda *_: calls.append(1))
+    layers = attention_modules(tiny)
+    for layer in layers:
+        layer.register_forward_hook(lambda *_: calls.append(1))
     for checkpointing in (False, True):
         if checkpointing:
             options = {"use_reentrant": False}
@@ -203,7 +209,7 @@ def test_gradient_checkpointing_changes_neither_logits_nor_gradients(
         logits = passes.one(model, batch)
         gradients = torch.autograd.grad(logits[:, -1].logsumexp(-1).sum(), trained)
         results.append((logits.detach(), gradients))
-        assert len(calls) == len(tiny.model.layers) * (2 if checkpointing else 1)
+        assert len(calls) == len(layers) * (2 if checkpointing else 1)
     (plain, plain_gradients), (saved, saved_gradients) = results
     assert difference(plain, saved, batch.real()) < 1e-6
     for left, right in zip(plain_gradients, saved_gradients, strict=True):
@@ -317,6 +323,13 @@ def question_starts_at_the_gists(monkeypatch: pytest.MonkeyPatch) -> None:
         ("mistral-window-7", suffix_window_is_lost, {"dense mask"}),
         ("mistral-window-7", prefix_window_is_lost, {"dense mask"}),
         ("llama", question_starts_at_the_gists, {"two passes", "steps"}),
+        ("gemma3-window-6", suffix_sees_whole_prefix, {"two passes", "dense mask", "gradient"}),
+        ("gemma3-window-6", suffix_window_is_lost, {"dense mask"}),
+        ("gemma3-window-6", prefix_window_is_lost, {"dense mask"}),
+        ("gemma3-window-6", question_starts_at_the_gists, {"two passes", "steps"}),
+        ("gpt-neox", suffix_sees_whole_prefix, {"two passes", "dense mask", "gradient"}),
+        ("gpt-neox", suffix_sees_one_context_slot, {"two passes", "dense mask", "gradient"}),
+        ("gpt-neox", question_starts_at_the_gists, {"two passes", "steps"}),
     ],
 )
 def test_the_proofs_notice_a_broken_mask(
@@ -357,16 +370,27 @@ def context_leaks(model: Any, batch: Any) -> bool:
     hidden = layout.prefix_length - layout.num_visible
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
     cut = []
-    for layer in model.model.layers:
-        for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj):
 
-            def detach_gists(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
-                before, gists, after = output.split(
-                    [hidden, layout.num_visible, output.shape[1] - layout.prefix_length], dim=1
-                )
-                return torch.cat([before, gists.detach(), after], dim=1)
+    def detach_gists(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+        before, gists, after = output.split(
+            [hidden, layout.num_visible, output.shape[1] - layout.prefix_length], dim=1
+        )
+        return torch.cat([before, gists.detach(), after], dim=1)
 
-            cut.append(projection.register_forward_hook(detach_gists))
+    def detach_fused_gists(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        # Query, key and value of a head lie side by side; the gists' own queries stay.
+        heads = output.unflatten(-1, (model.config.num_attention_heads, 3, -1))
+        query, key, value = (heads[..., part, :].flatten(2) for part in range(3))
+        key, value = (detach_gists(module, inputs, part) for part in (key, value))
+        parts = (part.unflatten(-1, (heads.shape[2], -1)) for part in (query, key, value))
+        return torch.stack(list(parts), dim=3).flatten(2)
+
+    for layer in attention_modules(model):
+        if hasattr(layer, "query_key_value"):
+            cut.append(layer.query_key_value.register_forward_hook(detach_fused_gists))
+        else:
+            for projection in (layer.k_proj, layer.v_proj):
+                cut.append(projection.register_forward_hook(detach_gists))
     try:
         length = ids.shape[1] - layout.prefix_length
         output = model(
@@ -444,10 +468,67 @@ def test_unsupported_architectures_are_refused_by_name(model_type: str, near: st
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", "gemma3_text", "phi3", "gpt_neox"])
+@pytest.mark.parametrize("model_type", ["gpt2", "gemma2", "gemma3", "phi3", "gptj"])
 def test_other_architectures_are_told_what_is_supported(model_type: str) -> None:
-    with pytest.raises(UsageError, match=f"{model_type}.*llama, mistral, qwen2, qwen3"):
+    with pytest.raises(UsageError, match=f"{model_type}.*gpt_neox, llama, mistral"):
         require_supported(AutoConfig.for_model(model_type))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "reason"),
+    [
+        ("gemma3-window-6", {"attn_logit_softcapping": 50.0}, "bends attention scores"),
+        ("gemma3-window-6", {"use_bidirectional_attention": True}, "gist attention is causal"),
+    ],
+)
+def test_what_cannot_be_exact_is_refused_by_name(
+    architecture: str, changes: dict[str, Any], reason: str, make_tiny: Any
+) -> None:
+    require_supported(make_tiny(architecture).config)
+    (field,) = changes
+    with pytest.raises(UsageError, match=f"^{field} .* gemma3_text.*{reason}.*--base$"):
+        require_supported(make_tiny(architecture, **changes).config)
+
+
+LENGTH_DEPENDENT_ROPES: dict[str, dict[str, Any]] = {
+    "dynamic": {"factor": 4.0},
+    "longrope": {
+        "long_factor": [4.0] * 4,
+        "short_factor": [1.0] * 4,
+        "original_max_position_embeddings": 24,
+    },
+}
+
+
+@pytest.mark.parametrize("rope_type", LENGTH_DEPENDENT_ROPES)
+def test_rotary_phases_that_depend_on_the_length_of_a_pass_are_refused_for_a_reason(
+    rope_type: str, make_tiny: Any, make_batch: Any, passes: Any
+) -> None:
+    rope = {"rope_type": rope_type, "rope_theta": 1e4, **LENGTH_DEPENDENT_ROPES[rope_type]}
+    model = make_tiny("llama", max_position_embeddings=24, rope_parameters=rope)
+    with pytest.raises(UsageError, match=f"^rope_type '{rope_type}' .* phases depend .*--base$"):
+        require_supported(model.config)
+    batch = make_batch((21, 12), (9, 2))
+    with torch.no_grad():
+        two, one = passes.two(model, batch), passes.one(model, batch)
+    assert difference(one, two, batch.real()) > 0.1
+
+
+def test_rotary_phases_of_one_kind_of_layer_are_refused_too(make_tiny: Any) -> None:
+    default = {"rope_type": "default", "rope_theta": 1e4}
+    for rope_type, refused in (("linear", False), ("dynamic", True)):
+        full = {"rope_type": rope_type, "rope_theta": 1e4, "factor": 4.0}
+        rope = {"sliding_attention": default, "full_attention": full}
+        config = make_tiny("gemma3-window-6", rope_parameters=rope).config
+        with pytest.raises(UsageError, match="dynamic") if refused else nullcontext():
+            require_supported(config)
+
+
+def test_a_cap_on_attention_scores_is_refused() -> None:
+    layout = GistLayout(3, 1, (0,), (0,), "prefix")
+    query, key, value = (torch.randn(1, 2, 3, 16) for _ in range(3))
+    with pytest.raises(ValueError, match="cannot cap attention scores, at 50"):
+        attention_forward(torch.nn.Module(), query, key, value, None, layout=layout, softcap=50.0)
 
 
 def test_the_attention_is_registered_under_its_name(tiny: Any) -> None:

@@ -24,14 +24,15 @@ def test_compressed_cache_holds_exactly_the_gists(
     head_dim = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
     )
-    shape = (4, config.num_key_value_heads, 3, head_dim)
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    shape = (4, kv_heads, 3, head_dim)
     assert len(context.keys) == len(context.values) == config.num_hidden_layers
     for tensor in (*context.keys, *context.values):
         assert tensor.shape == shape
         assert tensor.dtype == dtype
         # Not a view: nothing of the context stays in memory behind it.
         assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    per_row = config.num_hidden_layers * 2 * config.num_key_value_heads * 3 * head_dim
+    per_row = config.num_hidden_layers * 2 * kv_heads * 3 * head_dim
     assert context.num_bytes == 4 * per_row * dtype.itemsize
     assert context.row(2).num_bytes == per_row * dtype.itemsize
     assert context.num_slots == 3

@@ -39,8 +39,19 @@ NUM_ROWS = 320
 TOLERANCE = 2e-4
 """Of float32 logits: merging a LoRA rounds its product with the weight once more."""
 
-ARCHITECTURES = ["llama", "llama-tied-3-layers", "mistral-window-7", "qwen2-window-9", "qwen3"]
+ARCHITECTURES = [
+    "gemma3-window-6",
+    "gemma3-window-9-capped",
+    "gpt-neox",
+    "gpt-neox-serial",
+    "llama",
+    "llama-tied-3-layers",
+    "mistral-window-7",
+    "qwen2-window-9",
+    "qwen3",
+]
 WHOLE_MATRICES = {"modules_to_save": ("embed_tokens", "lm_head")}
+WHOLE_MATRICES_OF_NEOX = {"modules_to_save": ("embed_in", "lm_head")}
 
 
 @dataclass(frozen=True)
@@ -133,11 +144,26 @@ def test_plain_peft_loads_the_checkpoint(
     assert (got - expected)[batch.real()].abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("architecture", ["llama", "llama-tied-3-layers"])
+@pytest.mark.parametrize(
+    ("architecture", "whole"),
+    [
+        ("gemma3-window-6", WHOLE_MATRICES),
+        ("gemma3-window-9-capped", WHOLE_MATRICES),
+        ("gpt-neox", WHOLE_MATRICES_OF_NEOX),
+        ("gpt-neox-serial", WHOLE_MATRICES_OF_NEOX),
+        ("llama", WHOLE_MATRICES),
+        ("llama-tied-3-layers", WHOLE_MATRICES),
+    ],
+)
 def test_whole_matrices_of_the_seed_recipe_survive_too(
-    architecture: str, save: Any, load_folder: Any, passes: Any, make_batch: Any
+    architecture: str,
+    whole: dict[str, Any],
+    save: Any,
+    load_folder: Any,
+    passes: Any,
+    make_batch: Any,
 ) -> None:
-    saved = save(architecture, **WHOLE_MATRICES)
+    saved = save(architecture, **whole)
     loaded = load_checkpoint(load_folder(saved.base_folder), saved.folder)
     batch = make_batch(gist_ids=loaded.gist_ids, vocabulary=NUM_ROWS)
     with torch.no_grad():
@@ -147,14 +173,50 @@ def test_whole_matrices_of_the_seed_recipe_survive_too(
     assert (one - two)[batch.real()].abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize(
+    ("architecture", "is_tied"),
+    [("gemma3-window-6", True), ("gpt-neox", False), ("llama", False), ("qwen3", True)],
+)
 def test_merging_keeps_tied_embeddings_tied_and_untied_ones_apart(
-    architecture: str, save: Any, load_folder: Any
+    architecture: str, is_tied: bool, save: Any, load_folder: Any
 ) -> None:
     saved = save(architecture)
     model = load_checkpoint(load_folder(saved.base_folder), saved.folder).model
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    assert tied == (architecture == "qwen3")
+    assert tied == is_tied
+
+
+@torch.no_grad()
+def test_gist_rows_are_scaled_as_the_other_rows_are(tiny: Any, make_adapted: Any) -> None:
+    """Gemma multiplies what it looks up; a gist row must be looked up the same way."""
+    ids = torch.tensor([[60, 61, 62, 63]])
+    scale = float(getattr(tiny.get_input_embeddings(), "embed_scale", 1.0))
+    assert (scale == 1.0) == (tiny.config.model_type != "gemma3_text")
+    model, gist_ids, _ = make_adapted(tiny)
+    assert gist_ids == (61, 62, 63)
+    adapted = model.get_input_embeddings()(ids)
+    merged = model.merge_and_unload().get_input_embeddings()
+    assert torch.allclose(merged(ids), adapted)
+    assert torch.allclose(merged(ids), scale * merged.weight[ids])
+
+
+def test_the_default_adapts_every_linear_layer_of_the_attention_and_no_other(
+    tiny: Any, make_adapted: Any
+) -> None:
+    linear = {
+        name
+        for name, module in tiny.named_modules()
+        if isinstance(module, torch.nn.Linear) and (".self_attn." in name or ".attention." in name)
+    }
+    model, _, config = make_adapted(tiny)
+    marker = ".lora_A.default.weight"
+    adapted = {
+        name.removeprefix("base_model.model.").removesuffix(marker)
+        for name, _ in model.named_parameters()
+        if name.endswith(marker)
+    }
+    assert adapted == linear
+    assert set(config.adapter.target_modules) == {name.rsplit(".", 1)[-1] for name in linear}
 
 
 @torch.no_grad()
@@ -179,6 +241,9 @@ def test_bfloat16_base_takes_the_same_checkpoint(
         ("qwen3", {}),
         ("llama", {"target_modules": ("q_proj", "gate_proj")}),
         ("llama", WHOLE_MATRICES),
+        ("gemma3-window-6", {}),
+        ("gpt-neox", {}),
+        ("gpt-neox", WHOLE_MATRICES_OF_NEOX),
     ],
 )
 def test_checkpoint_holds_only_what_was_trained_in_bfloat16(

@@ -56,6 +56,39 @@ def test_reference_identifies_the_weights(make_base_folder: Any, load_folder: An
     )
 
 
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [
+        ("gemma3-window-6", {"layer_types": ["full_attention"] * 3}),
+        ("gemma3-window-6", {"query_pre_attn_scalar": 5}),
+        ("gemma3-window-9-capped", {"final_logit_softcapping": None}),
+        ("gpt-neox", {"use_parallel_residual": False}),
+        ("gpt-neox", {"rotary_pct": 0.5}),
+    ],
+)
+def test_reference_tells_apart_what_the_same_weights_compute(
+    architecture: str, changes: dict[str, Any], make_base_folder: Any, load_folder: Any
+) -> None:
+    one = load_folder(make_base_folder(architecture)).reference
+    other = load_folder(make_base_folder(architecture, name="other", **changes)).reference
+    assert one.fingerprint == other.fingerprint
+    assert one.architecture != other.architecture
+
+
+def test_pythia_weights_on_the_hub_keep_their_old_names(
+    make_base_folder: Any, load_folder: Any
+) -> None:
+    folder = make_base_folder("gpt-neox")
+    tensors = load_file(folder / "model.safetensors")
+    assert "embed_out.weight" in tensors
+    # Buffers of old versions, which nothing reads.
+    tensors["gpt_neox.layers.0.attention.bias"] = torch.ones(1, 1, 8, 8)
+    tensors["gpt_neox.layers.0.attention.rotary_emb.inv_freq"] = torch.ones(4)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    model = load_folder(folder).model
+    assert torch.equal(model.get_output_embeddings().weight, tensors["embed_out.weight"])
+
+
 def test_key_value_bytes_are_those_of_a_real_cache(tiny: Any) -> None:
     from gistbench.models.decode import read_contexts
 

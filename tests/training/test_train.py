@@ -14,12 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from gistbench.config import TrainConfig, load_preset, merge, validate
+from gistbench.errors import UsageError
+from gistbench.models.architectures import settled
 from gistbench.models.catalog import find_model
 from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.loading import load_base
 from gistbench.models.manifest import find_checkpoint, read_manifest
+from gistbench.training.checks import CONFIG_FILE, is_finished
 from gistbench.training.run import train
-from tests.fixtures.tiny_base import CONTEXT_TOKENS, NUM_GISTS, tiny_config
+from tests.fixtures.tiny_base import CONTEXT_TOKENS, NUM_GISTS, tiny_config, write_tiny_base
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -128,7 +131,7 @@ def test_the_gist_rows_are_trained(tiny_base: Path, tmp_path: Path) -> None:
 def test_the_log_tells_a_person_what_happened(tiny_checkpoint: Path, tiny_base: Path) -> None:
     text = (tiny_checkpoint / "training.md").read_text(encoding="utf-8")
     written = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
-    assert TrainConfig.model_validate(written) == tiny_config(tiny_base)
+    assert TrainConfig.model_validate(written) == settled(tiny_config(tiny_base), "llama")
     assert "trainable parameters: 3,840 of 194,112 (1.98 %)" in text
     assert f"gist tokens: {NUM_GISTS} (rows 1000 to 1003)" in text
     assert "supervised tokens per sample: 7" in text
@@ -191,10 +194,53 @@ def test_every_saved_step_holds_a_gist_checkpoint_that_loads(
 
 def test_a_finished_checkpoint_says_how_it_was_made(tiny_checkpoint: Path, tiny_base: Path) -> None:
     manifest = read_manifest(tiny_checkpoint)
-    assert TrainConfig.model_validate(manifest.training_config) == tiny_config(tiny_base)
+    trained = TrainConfig.model_validate(manifest.training_config)
+    assert trained == settled(tiny_config(tiny_base), "llama")
+    assert trained.adapter.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert manifest.training_summary.startswith("4 steps, 1,280 context tokens")
     assert manifest.trained_parameters == 3840
     assert set(manifest.versions) == {"torch", "transformers", "peft"}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields", "modules"),
+    [
+        (
+            "gemma3_text",
+            {"head_dim": 16, "sliding_window": 32, "sliding_window_pattern": 2},
+            ("q_proj", "k_proj", "v_proj", "o_proj"),
+        ),
+        ("gpt_neox", {"num_key_value_heads": None}, ("query_key_value", "dense")),
+    ],
+)
+def test_the_recipe_fits_other_architectures_and_names_what_it_trained(
+    tmp_path: Path, model_type: str, fields: dict[str, Any], modules: tuple[str, ...]
+) -> None:
+    folder = write_tiny_base(tmp_path / "base", model_type=model_type, **fields)
+    config = tiny_config(folder, training={"max_steps": 2, "gradient_checkpointing": True})
+    assert config.adapter.target_modules is None
+    output = train(config, tmp_path / "run", device="cpu")
+    saved = json.loads((output / CONFIG_FILE).read_text(encoding="utf-8"))
+    assert tuple(saved["adapter"]["target_modules"]) == modules
+    base = load_base(find_model(str(folder)), dtype=torch.float32, device="cpu")
+    manifest = load_checkpoint(base, output).manifest
+    assert tuple(manifest.training_config["adapter"]["target_modules"]) == modules
+    assert sum("lora_A" in name for name in adapter(output)) == 2 * len(modules)
+
+
+def test_a_default_left_alone_goes_on_with_the_modules_that_were_saved(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """Saved configurations name modules, also those of versions whose default named them."""
+    saved = settled(tiny_config(tiny_base), "llama")
+    fields = saved.model_dump(mode="json")
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(fields), encoding="utf-8")
+    assert not is_finished(tiny_config(tiny_base), tmp_path)
+    assert not is_finished(saved, tmp_path)
+    fields["adapter"]["target_modules"] = ["q_proj"]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(fields), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"adapter.target_modules \['q_proj'\], now None"):
+        is_finished(tiny_config(tiny_base), tmp_path)
 
 
 def test_lengths_rise_with_accuracy_and_the_checkpoint_says_how_far(
