@@ -34,7 +34,8 @@ def is_finished(config: TrainConfig, output: Path) -> bool:
         if not path.is_file():
             continue
         before = json.loads(path.read_text(encoding="utf-8"))
-        before = before.get("training_config", before)
+        # Trainings of before there was a choice of objective do not name theirs.
+        before = {"objective": "gist", **before.get("training_config", before)}
         differing = _differing(before, config.model_dump(mode="json"))
         if differing:
             name, old, new = differing[0]
@@ -162,17 +163,19 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
             )
             for length, index in [*tried, (config.data.context_tokens, 0)]
         )
-        longest = max(longest, example.num_tokens + config.adapter.num_gists)
+        longest = max(longest, example.num_tokens + config.num_gists)
         supervised = max(supervised, len(example.answer))
+    gists = f"{config.num_gists} gists, " if config.num_gists else ""
     if config.data.max_length is not None and longest > config.data.max_length:
         raise UsageError(
-            f"data.max_length {config.data.max_length:,} would cut off gists or answers: context, "
-            f"{config.adapter.num_gists} gists, question and answer take {longest:,} tokens; set "
-            f"--data.max-length {longest} or a shorter --data.context-tokens"
+            f"data.max_length {config.data.max_length:,} would cut off "
+            f"{'gists or answers' if gists else 'answers'}: context, {gists}question and answer "
+            f"take {longest:,} tokens; set --data.max-length {longest} or a shorter "
+            "--data.context-tokens"
         )
     if longest > base.max_positions:
         raise UsageError(
-            f"{longest:,} tokens of context, gists, question and answer exceed the "
+            f"{longest:,} tokens of context, {gists}question and answer exceed the "
             f"{base.max_positions:,} positions of {config.base.name}; choose --data.context-tokens "
             f"{config.data.context_tokens - (longest - base.max_positions)} or less"
         )
