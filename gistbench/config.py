@@ -146,6 +146,9 @@ class RunConfig(Config):
         ("gist", "full"), description="arms, separated by commas; controls are added"
     )
     checkpoint: str | None = Field(None, description="gist checkpoint: shipped name or folder")
+    tuned_checkpoint: str | None = Field(
+        None, description="of the arm full-tuned, trained with objective full: name or folder"
+    )
     base: str | None = Field(None, description="default: the checkpoint's base model")
     revision: str | None = Field(None, description="of a hub model")
     tasks: tuple[str, ...] = Field(("niah_passkey",), description="separated by commas")
