@@ -49,11 +49,11 @@ def train(
     device: Device = "auto",
     resume: bool = True,
 ) -> None:
-    """Train a gist checkpoint.
+    """Train a checkpoint: gists, or by --objective full their fair upper bound.
 
     Args:
         overrides: Fields of the configuration.
-        preset: Name of a shipped configuration (gist-10, gist-global-10).
+        preset: Name of a shipped configuration (gist-10, full-10, gist-global-10).
         config: A YAML file with the same fields.
         output: Folder of the run (default: checkpoints/NAME). An unfinished run there goes on.
         device: Where to train.
@@ -70,7 +70,10 @@ def train(
     from gistbench.training.run import train as run_training
 
     done = run_training(settings, folder, device=chosen, resume=resume)
-    Console().print(f"gist checkpoint: {done}", highlight=False)
+    from gistbench.models.manifest import CHECKPOINT_KINDS
+
+    kind = CHECKPOINT_KINDS[settings.objective]
+    Console().print(f"{kind} checkpoint: {done}", highlight=False, soft_wrap=True)
 
 
 def _train_config(
@@ -85,7 +88,9 @@ def _train_config(
     elif config is not None:
         fields, where = load_yaml(config), str(config)
     else:
-        fields, where = load_preset("gist-10"), "preset gist-10"
+        # Each objective has a preset of its own, so that no checkpoint is named after the other.
+        preset = "full-10" if overrides is not None and overrides.objective == "full" else "gist-10"
+        fields, where = load_preset(preset), f"preset {preset}"
     if overrides is not None:
         fields = merge(fields, overrides.model_dump(mode="json", exclude_unset=True))
     return validate(TrainConfig, fields, where)
@@ -176,6 +181,8 @@ def plan(
 
 
 def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "none: no gists are trained"
     if name.endswith(("_bytes", "_bytes_per_token")):
         return f"{format_bytes(value)} ({value:,})"
     if name.endswith("_share"):

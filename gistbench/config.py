@@ -17,6 +17,8 @@ from gistbench.errors import UsageError, did_you_mean
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
+Objective = Literal["gist", "full"]
+"""What the question sees in training: the gist tokens alone, or the whole context."""
 
 
 class Config(BaseModel):
@@ -41,7 +43,9 @@ class BaseConfig(Config):
 class AdapterConfig(Config):
     """What is trained: LoRA (Hu et al., 2021, arXiv 2106.09685) and the gist embeddings."""
 
-    num_gists: int = Field(10, ge=1, le=4096, description="gist tokens added to the vocabulary")
+    num_gists: int = Field(
+        10, ge=1, le=4096, description="gist tokens added to the vocabulary; none by objective full"
+    )
     lora_rank: int = Field(16, ge=1, description="r, of every LoRA matrix pair")
     lora_alpha: int = Field(32, ge=1, description="scale: alpha / r")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="on the input of LoRA")
@@ -114,10 +118,22 @@ class TrainConfig(Config):
 
     name: str = Field("gist", description="of the checkpoint")
     description: str = Field("", description="one line for the training log")
+    objective: Objective = Field(
+        "gist", description="full: the question sees the whole context, and no gists are trained"
+    )
     base: BaseConfig = BaseConfig()
     adapter: AdapterConfig = AdapterConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @property
+    def num_gists(self) -> int:
+        """Gist tokens that this run trains: none where the question sees the whole context.
+
+        `AdapterConfig.num_gists` is left as it is there, so that the two objectives can share all
+        other settings.
+        """
+        return self.adapter.num_gists if self.objective == "gist" else 0
 
 
 # ------------------------------------------------------------------------------------ evaluation
@@ -130,6 +146,9 @@ class RunConfig(Config):
         ("gist", "full"), description="arms, separated by commas; controls are added"
     )
     checkpoint: str | None = Field(None, description="gist checkpoint: shipped name or folder")
+    tuned_checkpoint: str | None = Field(
+        None, description="of the arm full-tuned, trained with objective full: name or folder"
+    )
     base: str | None = Field(None, description="default: the checkpoint's base model")
     revision: str | None = Field(None, description="of a hub model")
     tasks: tuple[str, ...] = Field(("niah_passkey",), description="separated by commas")

@@ -238,7 +238,7 @@ class BaseModelRecord(Record):
 
 
 class CheckpointRecord(Record):
-    """The gist checkpoint of a run."""
+    """A checkpoint of a run; `num_gists` is 0 where it was trained with the whole context."""
 
     name: str
     sha256: str
@@ -283,7 +283,12 @@ class Provenance(Record):
 
 
 class RunRecord(Record):
-    """run.json: everything but the samples and the memory ticks."""
+    """run.json: everything but the samples and the memory ticks.
+
+    Attributes:
+        checkpoint: The gist checkpoint.
+        tuned_checkpoint: The one of the arm full-tuned. Older runs had no such arm.
+    """
 
     schema_version: Literal[1] = 1
     created: str = Field(description="UTC, ISO 8601")
@@ -292,6 +297,7 @@ class RunRecord(Record):
     provenance: Provenance
     base: BaseModelRecord
     checkpoint: CheckpointRecord | None = None
+    tuned_checkpoint: CheckpointRecord | None = None
     tasks: tuple[TaskRecord, ...]
     arms: tuple[ArmRecord, ...]
     notes: tuple[str, ...] = ()

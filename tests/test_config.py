@@ -39,6 +39,14 @@ def test_the_seed_recipe_is_the_seeds() -> None:
     assert config.training.gradient_checkpointing
 
 
+def test_the_fair_upper_bound_differs_from_the_gist_recipe_in_its_objective_alone() -> None:
+    gist, full = (load_preset(name) for name in ("gist-10", "full-10"))
+    gist, full = (validate(TrainConfig, fields, "preset").model_dump() for fields in (gist, full))
+    differing = {name for name in gist if gist[name] != full[name]}
+    assert differing == {"name", "description", "objective"}
+    assert full["objective"] == "full"
+
+
 def test_an_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'gist-10'"):
         load_preset("gist-1O")

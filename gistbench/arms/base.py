@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 
 from gistbench.arms.names import ARM_NAMES, ArmName
+from gistbench.config import Objective
 from gistbench.core.cache import ContextCache
 from gistbench.models.gist_file import GistStore
 from gistbench.models.prompts import PromptTokens
@@ -61,12 +62,13 @@ class Arm(ABC):
 
     Attributes:
         name: As in ``--models``; what people need to know of it is in `gistbench.arms.names`.
-        uses_checkpoint: Whether it runs on the checkpoint's weights where there are some.
+        uses_checkpoint: The objective of the checkpoint whose weights it runs on, where the run
+            has such a one; None for base weights.
         reads_context: Whether reading costs time in this arm.
     """
 
     name: ClassVar[str]
-    uses_checkpoint: ClassVar[bool] = False
+    uses_checkpoint: ClassVar[Objective | None] = None
     reads_context: ClassVar[bool] = True
 
     @property

@@ -12,7 +12,7 @@ from gistbench.models.decode import read_contexts
 
 @dataclass(frozen=True)
 class Full(Arm):
-    """The base model as it is: the question sees the whole context. The upper bound."""
+    """The base model as it is, not trained on the task: the question sees the whole context."""
 
     name = "full"
 

@@ -15,7 +15,7 @@ class Gist(Arm):
     """The question sees the gist tokens' keys and values (Mu et al., 2023, arXiv 2304.08467)."""
 
     name = "gist"
-    uses_checkpoint = True
+    uses_checkpoint = "gist"
 
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
         """Keep the gists."""

@@ -7,32 +7,49 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gistbench.config import Objective
 from gistbench.errors import UsageError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
 class ArmName:
-    """What can be known of an arm without loading it."""
+    """What can be known of an arm without loading it.
+
+    Attributes:
+        needs_checkpoint: The objective of the checkpoint that it cannot run without, if any.
+    """
 
     name: str
     description: str
-    needs_checkpoint: bool
+    needs_checkpoint: Objective | None = None
     is_control: bool = False
 
 
 ARM_NAMES: dict[str, ArmName] = {
     arm.name: arm
     for arm in (
-        ArmName("gist", "the question sees the gist tokens alone; the checkpoint's weights", True),
         ArmName(
+            "gist", "the question sees the gist tokens alone; the checkpoint's weights", "gist"
+        ),
+        ArmName(
+            "full", "the question sees the whole context; base weights, not trained on the task"
+        ),
+        ArmName(
+            "full-tuned",
+            "the question sees the whole context; the tuned checkpoint's weights",
             "full",
-            "the question sees the whole context; base weights, not trained on the task",
-            False,
         ),
         ArmName(
-            "none", "control: the question alone, no context and no gists; the floor", False, True
+            "none",
+            "control: the question alone, no context and no gists; the floor",
+            is_control=True,
         ),
-        ArmName("swapped", "control: the gists of another sample with another answer", True, True),
+        ArmName(
+            "swapped",
+            "control: the gists of another sample with another answer",
+            "gist",
+            is_control=True,
+        ),
     )
 }
 

@@ -16,7 +16,7 @@ class NoContext(Arm):
     """The question alone. A rate above the task's chance floor means that the task leaks."""
 
     name = "none"
-    uses_checkpoint = True
+    uses_checkpoint = "gist"
     reads_context = False
 
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:

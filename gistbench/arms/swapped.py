@@ -15,7 +15,7 @@ class Swapped(Arm):
     """Gists of a sample with another answer. Right answers here do not come from the gists."""
 
     name = "swapped"
-    uses_checkpoint = True
+    uses_checkpoint = "gist"
     reads_context = False
 
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:

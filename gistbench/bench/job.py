@@ -27,6 +27,8 @@ class Job(Record):
         mode: "probe": load, say what is here, measure one prefill. "evaluate": answer all
             samples, then measure the steady state. "timing": one round of the speed measurement.
         folder: Where the run keeps its work.
+        checkpoint: Trained with objective gist.
+        tuned_checkpoint: Trained with objective full.
         round_index: Of a timing round.
     """
 
@@ -36,6 +38,7 @@ class Job(Record):
     base: str
     revision: str | None
     checkpoint: str | None
+    tuned_checkpoint: str | None = None
     tasks: tuple[str, ...]
     context_tokens: int
     samples: int

@@ -24,21 +24,22 @@ from gistbench.evaluation.engine import no_marker
 from gistbench.evaluation.lm import ArmLM
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
-from gistbench.models.manifest import base_of
+from gistbench.models.manifest import CHECKPOINT_KINDS, base_of
 
 
 @register_model("gistbench")
 class GistbenchLM(ArmLM):
     """One arm as ``--model gistbench``.
 
-    Model arguments: ``arm`` (gist, full, none, swapped), ``checkpoint``, ``base``, ``dtype``,
-    ``quantization``, ``allow_other_precision``.
+    Model arguments: ``arm`` (gist, full, full-tuned, none, swapped), ``checkpoint``,
+    ``tuned_checkpoint``, ``base``, ``dtype``, ``quantization``, ``allow_other_precision``.
     """
 
     def __init__(
         self,
         arm: str = "gist",
         checkpoint: str | None = None,
+        tuned_checkpoint: str | None = None,
         base: str | None = None,
         batch_size: int | str = 1,
         device: str | None = None,
@@ -47,9 +48,12 @@ class GistbenchLM(ArmLM):
     ) -> None:
         if arm not in ARM_NAMES:
             raise UsageError(f"unknown arm {arm!r} in --model_args, {did_you_mean(arm, ARM_NAMES)}")
-        if ARM_NAMES[arm].needs_checkpoint and checkpoint is None:
+        needed = ARM_NAMES[arm].needs_checkpoint
+        argument = "tuned_checkpoint" if needed == "full" else "checkpoint"
+        if needed and {"gist": checkpoint, "full": tuned_checkpoint}[needed] is None:
             raise UsageError(
-                f"arm {arm} needs a gist checkpoint; add checkpoint=NAME_OR_FOLDER to --model_args"
+                f"arm {arm} needs a {CHECKPOINT_KINDS[needed]} checkpoint; add "
+                f"{argument}=NAME_OR_FOLDER to --model_args"
             )
         if not str(batch_size).isdigit():
             raise UsageError(
@@ -59,16 +63,24 @@ class GistbenchLM(ArmLM):
         kind = "auto" if device is None else device.partition(":")[0]
         settings = validate(
             RunConfig,
-            {**fields, "models": (arm,), "checkpoint": checkpoint, "base": base, "device": kind},
+            {
+                **fields,
+                "models": (arm,),
+                "checkpoint": checkpoint,
+                "tuned_checkpoint": tuned_checkpoint,
+                "base": base,
+                "device": kind,
+            },
             "--model_args",
         )
         job = Job(
             mode="evaluate",
             arm=arm,
             folder=".",
-            base=base_of(checkpoint, base),
+            base=base_of(checkpoint, base, tuned_checkpoint),
             revision=settings.revision,
             checkpoint=checkpoint,
+            tuned_checkpoint=tuned_checkpoint,
             tasks=(),
             context_tokens=settings.context_tokens,
             samples=1,
@@ -115,7 +127,8 @@ def with_tasks(arguments: list[str]) -> list[str]:
             for item in (_value(found, "--model_args") or "").split(",")
             if "=" in item
         )
-        source = find_model(base_of(given.get("checkpoint"), given.get("base")))
+        names = (given.get(name) for name in ("checkpoint", "base", "tuned_checkpoint"))
+        source = find_model(base_of(*names))
         metadata = json.loads(_value(found, "--metadata") or "{}")
         metadata.setdefault("tokenizer", str(local_folder(source)))
         if "--metadata" in found:

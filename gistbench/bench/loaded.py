@@ -84,13 +84,16 @@ def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
     model: torch.nn.Module = base.model
     gist_ids: tuple[int, ...] = ()
     manifest = None
-    if job.checkpoint is not None and arm.uses_checkpoint:
-        gists = load_checkpoint(
+    objective = arm.uses_checkpoint
+    name = job.tuned_checkpoint if objective == "full" else job.checkpoint
+    if name is not None and objective is not None:
+        trained = load_checkpoint(
             base,
-            find_checkpoint(job.checkpoint),
+            find_checkpoint(name, objective),
+            objective=objective,
             allow_other_precision=job.allow_other_precision,
         )
-        model, gist_ids, manifest = gists.model, gists.gist_ids, gists.manifest
+        model, gist_ids, manifest = trained.model, trained.gist_ids, trained.manifest
     store = GistStore(Path(job.folder) / GISTS_FOLDER, device) if job.keep_gists else None
     reader = Reader(model, gist_ids, store)
     engine = Engine(base, arm, reader, device, device_clock(device), phase)

@@ -17,18 +17,13 @@ from typing import Any, Protocol
 
 from gistbench import generators
 from gistbench.arms.names import ARM_NAMES, with_controls
+from gistbench.bench.checkpoints import Checkpoints, find_checkpoints
 from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Job, Mode, Probe, TimingResult
 from gistbench.bench.processes import run_worker
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
 from gistbench.models.catalog import find_model
-from gistbench.models.manifest import (
-    Manifest,
-    base_of,
-    checkpoint_record,
-    find_checkpoint,
-    read_manifest,
-)
+from gistbench.models.manifest import base_of, checkpoint_record
 from gistbench.records import (
     MEMORY_FILE,
     RUN_FILE,
@@ -75,7 +70,7 @@ class Run:
     display: Display
     command: str
     arms: tuple[str, ...]
-    manifest: Manifest | None
+    checkpoints: Checkpoints
     base: str
     samples: int = 0
     notes: list[str] = field(default_factory=list)
@@ -95,6 +90,7 @@ class Run:
             base=self.base,
             revision=config.revision,
             checkpoint=config.checkpoint,
+            tuned_checkpoint=config.tuned_checkpoint,
             tasks=config.tasks,
             context_tokens=config.context_tokens,
             samples=max(1, self.samples),
@@ -129,16 +125,16 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     """
     config = config.model_copy(update={"tasks": generators.expand(config.tasks)})
     arms = with_controls(config.models)
-    manifest = _manifest(config, arms)
+    checkpoints = find_checkpoints(config, arms)
     if "swapped" in arms and config.samples == 1:
         raise UsageError(
             "--samples 1 leaves the swapped control no sample with another answer; pass "
             "--samples 2 or more"
         )
-    base = base_of(config.checkpoint, config.base)
+    base = base_of(config.checkpoint, config.base, config.tuned_checkpoint)
     find_model(base)
     check_writable(folder)
-    state = Run(config, folder, display, command, arms, manifest, base)
+    state = Run(config, folder, display, command, arms, checkpoints, base)
     if not _claim(state):
         display.say(f"{folder} already holds this run, complete; nothing to do")
         return folder
@@ -149,18 +145,6 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     _write(state, found, results, rounds)
     shutil.rmtree(state.work, ignore_errors=True)
     return folder
-
-
-def _manifest(config: RunConfig, arms: tuple[str, ...]) -> Manifest | None:
-    if config.checkpoint is not None:
-        return read_manifest(find_checkpoint(config.checkpoint))
-    needing = [name for name in arms if ARM_NAMES[name].needs_checkpoint]
-    if needing:
-        raise UsageError(
-            f"arm {needing[0]} needs a gist checkpoint; pass --checkpoint NAME_OR_FOLDER, for "
-            "instance one that `gistbench train` wrote (`gistbench models` lists those that ship)"
-        )
-    return None
 
 
 def _claim(state: Run) -> bool:
@@ -174,8 +158,11 @@ def _claim(state: Run) -> bool:
         _require_unchanged(state, record)
         return False
     # Also what the names in the settings stand for: a checkpoint trained anew is another one.
-    sha256 = state.manifest.adapter_sha256 if state.manifest else None
-    claim = {**settings, "checkpoint_sha256": sha256}
+    claim = {
+        **settings,
+        "checkpoint_sha256": state.checkpoints.gist_sha256,
+        "tuned_checkpoint_sha256": state.checkpoints.tuned_sha256,
+    }
     # Without a probe nothing was measured yet: settings that were refused can be mended.
     if started.is_file() and (state.work / "probe.json").is_file():
         _require_same(json.loads(started.read_text(encoding="utf-8")), claim, state.folder)
@@ -193,9 +180,13 @@ def _claim(state: Run) -> bool:
 def _require_unchanged(state: Run, record: RunRecord) -> None:
     """Refuse to pass an old result off as that of a new checkpoint or task."""
     changed = []
-    before = record.checkpoint.sha256 if record.checkpoint else None
-    if before != (state.manifest.adapter_sha256 if state.manifest else None):
-        changed.append(f"checkpoint {state.config.checkpoint}")
+    config, now = state.config, state.checkpoints
+    for before, sha256, name in (
+        (record.checkpoint, now.gist_sha256, config.checkpoint),
+        (record.tuned_checkpoint, now.tuned_sha256, config.tuned_checkpoint),
+    ):
+        if (before.sha256 if before else None) != sha256:
+            changed.append(f"checkpoint {name}")
     changed += [
         f"task {task.name}"
         for task in record.tasks
@@ -254,7 +245,7 @@ def samples_for(
         return config.samples, ""
     if config.time_budget_seconds is None:
         return DEFAULT_SAMPLES, ""
-    reading = sum(arm in ("gist", "full") for arm in arms)
+    reading = sum(not ARM_NAMES[arm].is_control for arm in arms)
     for_answers = 1.25
     per_sample = max(1e-6, len(config.tasks) * reading * prefill_seconds * for_answers)
     left = config.time_budget_seconds - LOAD_SECONDS * len(arms)
@@ -323,13 +314,15 @@ def _write(
     ]
     samples = [item for arm in state.arms for item in _lines(state, arm, "samples", SampleRecord)]
     memory = [item for arm in state.arms for item in _lines(state, arm, "memory", MemoryRecord)]
+    gist, tuned = state.checkpoints.gist, state.checkpoints.tuned
     record = RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=state.command,
         settings=state.config.model_dump(mode="json"),
         provenance=found.provenance,
         base=found.base,
-        checkpoint=checkpoint_record(state.manifest) if state.manifest else None,
+        checkpoint=checkpoint_record(gist) if gist else None,
+        tuned_checkpoint=checkpoint_record(tuned) if tuned else None,
         tasks=results[state.arms[0]].tasks,
         arms=tuple(arms),
         notes=tuple(state.notes),

@@ -35,7 +35,9 @@ def regenerate(run_dir: Path, sample_id: str) -> str:
         raise UsageError(f"{run_dir} has no sample {sample_id!r}; {near}, …")
     record = known[sample_id]
     splits = {task.name: task.split for task in run.tasks}
-    base = base_of(run.settings["checkpoint"], run.settings["base"])
+    base = base_of(
+        run.settings["checkpoint"], run.settings["base"], run.settings.get("tuned_checkpoint")
+    )
     tokenizer = load_tokenizer(local_folder(find_model(base), revision=run.settings["revision"]))
     sample = generators.generator(record.task).build_sample(
         tokenizer,

@@ -225,7 +225,7 @@ def _sample_record(arm: str, task: str, entry: dict[str, Any], model: ArmLM) -> 
         sample_id=doc["id"],
         index=doc["index"],
         seed=doc["seed"],
-        num_gists=num_gists if model.engine.arm.about.needs_checkpoint else None,
+        num_gists=num_gists if model.engine.arm.about.needs_checkpoint == "gist" else None,
         depth=doc.get("depth"),
         needle_depth=doc.get("needle_depth"),
         excerpt=excerpt,

@@ -1,7 +1,8 @@
-"""Gist checkpoints: adding gist tokens to a base model, saving what was trained, loading it back.
+"""Checkpoints: adding gist tokens to a base model, saving what was trained, loading it back.
 
 A checkpoint is a PEFT adapter folder that plain PEFT loads, with a manifest beside it. It holds
 only what was trained: LoRA matrices and the gist rows (or, for the seed recipe, whole matrices).
+Trained with the whole context visible, it has no gist rows and the base keeps its vocabulary.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from gistbench.config import TrainConfig
+from gistbench.config import Objective, TrainConfig
 from gistbench.errors import UsageError, did_you_mean
 from gistbench.models.architectures import settled
 from gistbench.models.catalog import file_sha256
@@ -36,6 +37,7 @@ from gistbench.models.manifest import (
     Manifest,
     read_manifest,
     require_base,
+    require_objective,
 )
 from gistbench.records import write_atomically, write_json
 
@@ -44,12 +46,12 @@ ADAPTER_PACKAGES = ("torch", "transformers", "peft")
 
 @dataclass(frozen=True, slots=True)
 class GistModel:
-    """A base model with a trained adapter, ready to compress.
+    """A base model with a trained adapter, ready to read contexts.
 
     Attributes:
         model: With gist rows; merged into plain modules where the weights are not quantised, so
             that it runs exactly the operations of the base model.
-        gist_ids: Vocabulary rows of the gist tokens.
+        gist_ids: Vocabulary rows of the gist tokens; empty by objective "full".
         manifest: What the checkpoint says of itself.
     """
 
@@ -68,7 +70,10 @@ def add_gist_rows(model: PreTrainedModel, num_gists: int, *, seed: int = 0) -> t
         Ids of the new rows.
     """
     num_rows = model.get_input_embeddings().num_embeddings
-    model.resize_token_embeddings(num_rows + num_gists, mean_resizing=False)
+    device = model.get_input_embeddings().weight.device
+    # Resizing draws random numbers. LoRA is to start from the same ones with gists and without.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model.resize_token_embeddings(num_rows + num_gists, mean_resizing=False)
     weight = model.get_input_embeddings().weight
     if weight.device.type != "meta":
         with torch.no_grad():
@@ -85,6 +90,8 @@ def add_adapter(
     model: PreTrainedModel, config: TrainConfig, gist_ids: tuple[int, ...]
 ) -> PeftModel:
     """Wrap a model with what the configuration trains: LoRA, and gist rows or whole matrices.
+
+    Without gist ids nothing of the vocabulary is trained but what `modules_to_save` names.
 
     Raises:
         UsageError: The model has no module of a configured name.
@@ -106,6 +113,7 @@ def add_adapter(
                     f"adapter.{field} {name!r} is no module of a {model.config.model_type} model, "
                     f"{did_you_mean(name, names)}"
                 )
+    rows = None if adapter.modules_to_save or not gist_ids else list(gist_ids)
     try:
         return get_peft_model(
             model,
@@ -115,7 +123,7 @@ def add_adapter(
                 lora_dropout=adapter.lora_dropout,
                 target_modules=list(target_modules),
                 modules_to_save=list(adapter.modules_to_save) or None,
-                trainable_token_indices=None if adapter.modules_to_save else list(gist_ids),
+                trainable_token_indices=rows,
                 task_type="CAUSAL_LM",
             ),
         )
@@ -127,16 +135,19 @@ def add_adapter(
         ) from error
 
 
-def start_from(model: PeftModel, base: BaseModel, folder: Path) -> Manifest:
+def start_from(
+    model: PeftModel, base: BaseModel, folder: Path, *, objective: Objective = "gist"
+) -> Manifest:
     """Give a new adapter the weights of a trained checkpoint of the same shape.
 
     Returns:
         The checkpoint's manifest: what it was trained on, its heir was trained on too.
 
     Raises:
-        UsageError: Another base, number of gists or adapter shape.
+        UsageError: Another objective, base, number of gists or adapter shape.
     """
     manifest = read_manifest(folder)
+    require_objective(manifest, objective, "adapter.start_from")
     require_base(manifest, base.reference, allow_other_precision=False)
     differing = load_adapter_weights(model, folder)
     if differing is not None:
@@ -179,7 +190,7 @@ def save_checkpoint(
     max_trained_context_tokens: int,
     parent: Manifest | None = None,
 ) -> Manifest:
-    """Write a gist checkpoint: the adapter in bf16, and its manifest last.
+    """Write a checkpoint: the adapter in bf16, and its manifest last.
 
     A folder without a manifest is no checkpoint, so a save that was cut short is never loaded.
 
@@ -195,8 +206,10 @@ def save_checkpoint(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         base=base.reference,
+        objective=config.objective,
         num_gists=len(gist_ids),
         gist_ids=gist_ids,
+        prompt_template="{context}{gists}{question}" if gist_ids else "{context}{question}",
         adapter_sha256=file_sha256(folder / ADAPTER_FILE),
         adapter_config_sha256=file_sha256(folder / ADAPTER_CONFIG_FILE),
         adapter_bytes=(folder / ADAPTER_FILE).stat().st_size,
@@ -222,20 +235,26 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    base: BaseModel, folder: Path, *, allow_other_precision: bool = False
+    base: BaseModel,
+    folder: Path,
+    *,
+    objective: Objective = "gist",
+    allow_other_precision: bool = False,
 ) -> GistModel:
     """Put a checkpoint on its base model, in place.
 
     Args:
         base: The base model; do not use it as such afterwards.
         folder: The checkpoint.
+        objective: What the checkpoint must have been trained for.
         allow_other_precision: Accept other weights of the same architecture.
 
     Raises:
-        UsageError: Another base, or a changed file.
+        UsageError: Another base or objective, or a changed file.
         PrerequisiteError: A missing file.
     """
     manifest = read_manifest(folder)
+    require_objective(manifest, objective, "checkpoint")
     require_base(manifest, base.reference, allow_other_precision=allow_other_precision)
     first_row = base.model.get_input_embeddings().num_embeddings
     if manifest.gist_ids != tuple(range(first_row, first_row + manifest.num_gists)):
@@ -243,7 +262,7 @@ def load_checkpoint(
             f"checkpoint {manifest.name} has gist rows from {manifest.gist_ids[0]} on, this base "
             f"model would place them at {first_row}; pass --base {manifest.base.name}"
         )
-    gist_ids = add_gist_rows(base.model, manifest.num_gists)
+    gist_ids = add_gist_rows(base.model, manifest.num_gists) if manifest.num_gists else ()
     wrapped = PeftModel.from_pretrained(base.model, folder)
     if base.reference.quantization == "none":
         # Merging quantised weights would round them again; on a CPU they may even be repacked.

@@ -1,10 +1,11 @@
-"""The manifest of a gist checkpoint: what it belongs to, and what it is. Imports no torch."""
+"""The manifest of a checkpoint: what it belongs to, and what it is. Imports no torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
 
+from gistbench.config import Objective
 from gistbench.errors import PrerequisiteError, UsageError, did_you_mean
 from gistbench.models.catalog import file_sha256
 from gistbench.records import CheckpointRecord, Record, read_json
@@ -15,6 +16,9 @@ DEFAULT_BASE = "smollm2-135m"
 MANIFEST_FILE = "gist.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
+
+CHECKPOINT_KINDS: dict[Objective, str] = {"gist": "gist", "full": "full-context"}
+"""Objective -> what a checkpoint of it is called in a sentence."""
 
 
 class BaseReference(Record):
@@ -33,6 +37,9 @@ class Manifest(Record):
     """gist.json, beside the adapter.
 
     Attributes:
+        objective: What the question saw in training. Checkpoints of before there was a choice do
+            not say; theirs is "gist".
+        num_gists: 0 by objective "full".
         gist_ids: Vocabulary rows of the gist tokens, added after the base model's rows; no text
             tokenises to them.
         prompt_template: How context, gists and question follow each other.
@@ -44,6 +51,7 @@ class Manifest(Record):
     name: str
     created: str
     base: BaseReference
+    objective: Objective = "gist"
     num_gists: int
     gist_ids: tuple[int, ...]
     prompt_template: str = "{context}{gists}{question}"
@@ -65,8 +73,13 @@ def shipped_checkpoints() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MANIFEST_FILE}"))}
 
 
-def find_checkpoint(name: str) -> Path:
+def find_checkpoint(name: str, objective: Objective = "gist") -> Path:
     """Find a checkpoint by the name of a shipped one or by folder.
+
+    Args:
+        name: Shipped name or folder.
+        objective: Of the checkpoint that is looked for; only the error's next step depends on it,
+            `require_objective` holds the manifest against it.
 
     Raises:
         UsageError: There is none; the nearest shipped name is suggested.
@@ -80,9 +93,12 @@ def find_checkpoint(name: str) -> Path:
     inside = sorted(path.glob(f"*/{MANIFEST_FILE}")) if path.is_dir() else []
     if inside:
         hint = f"it holds {', '.join(str(file.parent) for file in inside[-3:])}: name one of these"
+    elif objective == "full":
+        hint = "name a folder that `gistbench train --objective full` wrote"
     else:
         hint = did_you_mean(name, known)
-    raise UsageError(f"no gist checkpoint at {name!r} (no {MANIFEST_FILE} there); {hint}")
+    kind = CHECKPOINT_KINDS[objective]
+    raise UsageError(f"no {kind} checkpoint at {name!r} (no {MANIFEST_FILE} there); {hint}")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -94,7 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     if not (folder / MANIFEST_FILE).is_file():
         raise UsageError(
-            f"{folder} lacks {MANIFEST_FILE}, so it is no gist checkpoint; name a folder that "
+            f"{folder} lacks {MANIFEST_FILE}, so it is no checkpoint; name a folder that "
             "`gistbench train` wrote"
         )
     manifest = read_json(folder / MANIFEST_FILE, Manifest)
@@ -116,13 +132,36 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def base_of(checkpoint: str | None, base: str | None) -> str:
-    """The base model that a checkpoint and a base, each perhaps not named, mean together."""
+def base_of(checkpoint: str | None, base: str | None, tuned_checkpoint: str | None = None) -> str:
+    """The base model that checkpoints and a base, each perhaps not named, mean together."""
     if base is not None:
         return base
     if checkpoint is not None:
         return read_manifest(find_checkpoint(checkpoint)).base.name
+    if tuned_checkpoint is not None:
+        return read_manifest(find_checkpoint(tuned_checkpoint, "full")).base.name
     return DEFAULT_BASE
+
+
+def require_objective(manifest: Manifest, objective: Objective, where: str) -> None:
+    """Refuse a checkpoint that was trained for the other way to see a context.
+
+    Args:
+        manifest: Of the checkpoint.
+        objective: What is needed.
+        where: The flag or field that named it, as the error's first words.
+
+    Raises:
+        UsageError: Names both objectives.
+    """
+    if manifest.objective == objective:
+        return
+    saw = {"gist": f"{manifest.num_gists} gist tokens alone", "full": "the whole context"}
+    raise UsageError(
+        f"{where} {manifest.name} was trained with objective {manifest.objective} (its question "
+        f"sees {saw[manifest.objective]}) and objective {objective} is needed here; name one that "
+        f"`gistbench train --objective {objective}` wrote"
+    )
 
 
 def require_base(manifest: Manifest, base: BaseReference, *, allow_other_precision: bool) -> None:

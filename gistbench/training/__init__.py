@@ -1,1 +1,1 @@
-"""Training gist checkpoints on transformers.Trainer."""
+"""Training checkpoints on transformers.Trainer."""

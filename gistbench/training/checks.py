@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.optimization import get_scheduler
@@ -35,7 +36,7 @@ def is_finished(config: TrainConfig, output: Path) -> bool:
         if not path.is_file():
             continue
         before = json.loads(path.read_text(encoding="utf-8"))
-        before = before.get("training_config", before)
+        before = _with_defaults(before.get("training_config", before))
         now = config.model_dump(mode="json")
         modules = before.get("adapter", {}).get("target_modules")
         if config.adapter.target_modules is None and is_default_of_some(modules):
@@ -51,6 +52,14 @@ def is_finished(config: TrainConfig, output: Path) -> bool:
         if path.name == MANIFEST_FILE:
             return True
     return False
+
+
+def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration with the fields that did not exist when it was saved."""
+    try:
+        return TrainConfig.model_validate(saved).model_dump(mode="json")
+    except ValidationError:  # of a later version: what differs is named as it stands
+        return saved
 
 
 def _differing(
@@ -168,17 +177,19 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
             )
             for length, index in [*tried, (config.data.context_tokens, 0)]
         )
-        longest = max(longest, example.num_tokens + config.adapter.num_gists)
+        longest = max(longest, example.num_tokens + config.num_gists)
         supervised = max(supervised, len(example.answer))
+    gists = f"{config.num_gists} gists, " if config.num_gists else ""
     if config.data.max_length is not None and longest > config.data.max_length:
         raise UsageError(
-            f"data.max_length {config.data.max_length:,} would cut off gists or answers: context, "
-            f"{config.adapter.num_gists} gists, question and answer take {longest:,} tokens; set "
-            f"--data.max-length {longest} or a shorter --data.context-tokens"
+            f"data.max_length {config.data.max_length:,} would cut off "
+            f"{'gists or answers' if gists else 'answers'}: context, {gists}question and answer "
+            f"take {longest:,} tokens; set --data.max-length {longest} or a shorter "
+            "--data.context-tokens"
         )
     if longest > base.max_positions:
         raise UsageError(
-            f"{longest:,} tokens of context, gists, question and answer exceed the "
+            f"{longest:,} tokens of context, {gists}question and answer exceed the "
             f"{base.max_positions:,} positions of {config.base.name}; choose --data.context-tokens "
             f"{config.data.context_tokens - (longest - base.max_positions)} or less"
         )

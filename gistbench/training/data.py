@@ -67,6 +67,10 @@ def build_example(
 def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, torch.Tensor]:
     """Lay a batch out as ``| context gists | question answer |``, each part padded on its left.
 
+    Args:
+        examples: One per row.
+        gist_ids: Ids of the gist tokens; empty where the whole context stays visible.
+
     Returns:
         Tensors alone, so that any launcher can move them: ``input_ids`` ``(batch, P + S)``,
         ``labels`` ``(batch, A)`` for the last A slots, ``prefix_padding`` and ``suffix_padding``
@@ -85,11 +89,18 @@ def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, t
     }
 
 
-def layout_of(batch: dict[str, torch.Tensor], num_gists: int) -> GistLayout:
-    """The layout of a collated batch."""
+def layout_of(batch: dict[str, torch.Tensor], num_visible: int | None) -> GistLayout:
+    """The layout of a collated batch.
+
+    Args:
+        batch: As `collate` makes it.
+        num_visible: Slots at the prefix's end that question and answer see: the gists. None: the
+            whole prefix, which without gist ids is the context.
+    """
+    prefix_length = int(batch["prefix_length"][0])
     return GistLayout(
-        prefix_length=int(batch["prefix_length"][0]),
-        num_visible=num_gists,
+        prefix_length=prefix_length,
+        num_visible=prefix_length if num_visible is None else num_visible,
         prefix_padding=tuple(batch["prefix_padding"].tolist()),
         suffix_padding=tuple(batch["suffix_padding"].tolist()),
         stage="joint",

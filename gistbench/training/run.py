@@ -1,4 +1,4 @@
-"""`gistbench train`: from a configuration to a gist checkpoint."""
+"""`gistbench train`: from a configuration to a checkpoint."""
 
 from __future__ import annotations
 
@@ -43,8 +43,6 @@ from gistbench.training.trainer import (
     restore_progress,
 )
 
-GIST_FOLDER = "gist"
-
 
 def train(
     config: TrainConfig,
@@ -53,18 +51,18 @@ def train(
     device: Literal["cpu", "cuda"],
     resume: bool = True,
 ) -> Path:
-    """Train a gist checkpoint, or go on where an earlier run in the same folder stopped.
+    """Train a checkpoint, or go on where an earlier run in the same folder stopped.
 
     Args:
         config: Everything that determines the run.
         output: Folder of the run: the finished checkpoint lies in it, the training log beside it,
-            intermediate states in ``checkpoint-N`` with a gist checkpoint each in
-            ``checkpoint-N/gist``.
+            intermediate states in ``checkpoint-N`` with a checkpoint each in ``checkpoint-N/gist``
+            or, by objective "full", in ``checkpoint-N/full``.
         device: Where to train.
         resume: Go on from the newest complete state in ``output``.
 
     Returns:
-        The folder of the finished gist checkpoint: ``output``.
+        The folder of the finished checkpoint: ``output``.
 
     Raises:
         UsageError: The configuration cannot be trained; nothing has been written then.
@@ -89,20 +87,27 @@ def train(
     )
     config = settled(config, base.reference.model_type)
     supervised = check_room(config, base)
-    gist_ids = add_gist_rows(base.model, config.adapter.num_gists, seed=config.training.seed)
+    gist_ids: tuple[int, ...] = ()
+    if config.num_gists:
+        gist_ids = add_gist_rows(base.model, config.num_gists, seed=config.training.seed)
     if config.training.gradient_checkpointing:
         base.model.enable_input_require_grads()
     model = add_adapter(base.model, config, gist_ids)
     parent = None
     if config.adapter.start_from is not None:
-        parent = start_from(model, base, find_checkpoint(config.adapter.start_from))
+        folder = find_checkpoint(config.adapter.start_from, config.objective)
+        parent = start_from(model, base, folder, objective=config.objective)
     trained, total = num_trained_parameters(model)
 
     facts = {
         "base model": f"{config.base.name} ({base.reference.model_type}, weights "
         f"{base.reference.fingerprint[:12]}, {config.base.dtype}, quantization "
         f"{config.base.quantization})",
-        "gist tokens": f"{len(gist_ids)} (rows {gist_ids[0]} to {gist_ids[-1]})",
+        "gist tokens": (
+            f"{len(gist_ids)} (rows {gist_ids[0]} to {gist_ids[-1]})"
+            if gist_ids
+            else "none are trained: question and answer see the whole context"
+        ),
         "trainable parameters": f"{trained:,} of {total:,} ({100 * trained / total:.2f} %)",
         "tasks": ", ".join(config.data.tasks),
         "supervised tokens per sample": str(supervised),
@@ -125,7 +130,7 @@ def train(
         text = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
         write_atomically(output / CONFIG_FILE, text)
 
-    def save_gists(folder: Path) -> None:
+    def save(folder: Path) -> None:
         save_checkpoint(
             model,
             base,
@@ -137,10 +142,11 @@ def train(
             parent=parent,
         )
 
-    steps = StepCallback(lambda folder: save_gists(folder / GIST_FOLDER))
+    steps = StepCallback(lambda folder: save(folder / config.objective))
     trainer = GistTrainer(
         batches=batches,
         num_gists=len(gist_ids),
+        objective=config.objective,
         answer_logits_only=config.training.answer_logits_only,
         schedule_steps=config.training.schedule_steps,
         model=model,
@@ -163,7 +169,7 @@ def train(
     finally:
         batches.close()
     if trainer.is_world_process_zero():
-        save_gists(output)
+        save(output)
         log.finish(f"Finished: {_summary(trainer, log, facts['device'])}.")
     return output
 

@@ -1,4 +1,4 @@
-"""The gist objective on transformers.Trainer, which keeps everything around it."""
+"""The objectives on transformers.Trainer, which keeps everything around them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gistbench.config import Objective
 from gistbench.errors import UsageError
 from gistbench.models.checkpoint import load_adapter_weights
 from gistbench.records import write_atomically
@@ -26,8 +27,10 @@ Batch = dict[str, torch.Tensor]
 class GistTrainer(Trainer):
     """Trains with one joint forward pass: context, gists, question and answer.
 
-    The question attends to the gists alone (see `gistbench.core.mask`), so what the answer needs
-    must pass through them. The loss is the answer's cross-entropy; nothing else is supervised.
+    By objective "gist" the question attends to the gists alone (see `gistbench.core.mask`), so what
+    the answer needs must pass through them. By "full" there are no gists and the question attends
+    to the whole context, which is plain causal attention; all else is the same code. The loss is
+    the answer's cross-entropy; nothing else is supervised.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class GistTrainer(Trainer):
         batches: SampleBatches,
         num_gists: int,
         answer_logits_only: bool,
+        objective: Objective = "gist",
         schedule_steps: int | None = None,
         **options: Any,
     ) -> None:
@@ -43,6 +47,7 @@ class GistTrainer(Trainer):
         self.schedule_steps = schedule_steps
         self.batches = batches
         self.num_gists = num_gists
+        self.objective = objective
         self.answer_logits_only = answer_logits_only
         # The loss is a mean over the micro-batch's answer tokens; Trainer divides it by the
         # accumulation steps.
@@ -77,7 +82,7 @@ class GistTrainer(Trainer):
     ) -> Any:
         """Mean cross-entropy of the answer tokens, a scalar."""
         labels = inputs["labels"]
-        layout = layout_of(inputs, self.num_gists)
+        layout = layout_of(inputs, self.num_gists if self.objective == "gist" else None)
         suffix_length = inputs["input_ids"].shape[1] - layout.prefix_length
         num_answer = labels.shape[1]
         outputs = model(

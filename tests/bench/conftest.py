@@ -11,9 +11,14 @@ import pytest
 import gistbench.bench.run as bench_run
 from gistbench.config import RunConfig
 from tests.fixtures.in_process import InProcess, SilentDisplay
-from tests.fixtures.tiny_base import CONTEXT_TOKENS, tiny_base, tiny_checkpoint
+from tests.fixtures.tiny_base import (
+    CONTEXT_TOKENS,
+    tiny_base,
+    tiny_checkpoint,
+    tiny_tuned_checkpoint,
+)
 
-__all__ = ["tiny_base", "tiny_checkpoint"]
+__all__ = ["tiny_base", "tiny_checkpoint", "tiny_tuned_checkpoint"]
 
 
 @pytest.fixture

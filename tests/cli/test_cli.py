@@ -160,6 +160,18 @@ def test_flags_win_over_the_preset(succeed: Command) -> None:
     assert json.loads(succeed(*words))["num_gists"] == 10
 
 
+def test_the_objective_chooses_its_own_preset(succeed: Command) -> None:
+    """A checkpoint without gists must not be named after the gist recipe."""
+    full = json.loads(succeed("plan", "--objective", "full", "--json"))
+    assert full == json.loads(succeed("plan", "--preset", "full-10", "--json"))
+    gist = json.loads(succeed("plan", "--json"))
+    assert (full["objective"], full["num_gists"], full["compression_ratio"]) == ("full", 0, None)
+    assert full["name"] != gist["name"]
+    assert full["context_tokens_per_step"] == gist["context_tokens_per_step"]
+    assert gist["trainable_parameters"] - full["trainable_parameters"] == 10 * 576
+    assert "no gists are trained" in succeed("plan", "--objective", "full")
+
+
 def test_flags_win_over_a_file(succeed: Command, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("adapter: {num_gists: 5, lora_rank: 8}\n", encoding="utf-8")
@@ -349,6 +361,8 @@ REFUSALS: dict[str, tuple[list[Any], str]] = {
     "base": (["run", "--models", "full", "--base", "smolm2"], "did you mean 'smollm2-135m'?"),
     "checkpoint": (["run", "--checkpoint", "nothing"], "no gist checkpoint at 'nothing'"),
     "no checkpoint": (["run"], "needs a gist checkpoint; pass --checkpoint"),
+    "no tuned checkpoint": (["run", "--models", "full-tuned"], "pass --tuned-checkpoint"),
+    "objective": (["train", "--objective", "fulll"], "fulll"),
     "preset": (["train", "--preset", "gist-1O"], "did you mean 'gist-10'?"),
     "preset of plan": (["plan", "--preset", "gist-globl-10"], "did you mean 'gist-global-10'?"),
     "both": (["train", "--preset", "gist-10", "--config", "a.yaml"], "give one of them"),
