@@ -227,7 +227,7 @@ def list_models() -> None:
     console = Console()
     arms = Table("arm", "what the question sees", title="Arms (--models)", title_justify="left")
     for arm in ARM_NAMES.values():
-        arms.add_row(arm.name, arm.description)
+        arms.add_row(arm.shown, arm.description)
     bases = Table("base model", "what it is", "licence", title="Base models (--base)")
     for entry in CATALOG.values():
         bases.add_row(entry.name, entry.description, entry.licence)

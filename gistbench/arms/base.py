@@ -9,11 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
-from gistbench.arms.names import ARM_NAMES, ArmName
+from gistbench.arms.names import ArmName, find_arm_name, require_budget
 from gistbench.config import Objective
 from gistbench.core.cache import ContextCache
 from gistbench.models.gist_file import GistStore
@@ -29,16 +29,16 @@ class Prompt:
         sha256: Hash of the prompt's text.
         answer: Expected answer; arms must not read it, it only picks donors.
         tokens: Context and question.
-        holds_answer: Whether the context states what is asked for.
         donor: For the swapped control: a sample with another answer.
+        holds_answer: Whether the context states what is asked for.
     """
 
     sample_id: str
     sha256: str
     answer: str
     tokens: PromptTokens
-    holds_answer: bool = True
     donor: Prompt | None = None
+    holds_answer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,22 @@ class Reader:
         model: Causal language model with the gist attention.
         gist_ids: Ids of the gist tokens; empty without a checkpoint.
         store: Compressed caches shared between the gist arm and its swapped control.
+        tokenizer: The model's own; needed by arms that look at the context as text.
     """
 
     model: torch.nn.Module
     gist_ids: tuple[int, ...]
     store: GistStore | None = None
+    tokenizer: Any = None
+
+    def text_start(self, context: Sequence[int]) -> list[int]:
+        """The token that the tokenizer puts before every text, if this context begins with one.
+
+        Models that were trained with it answer badly without it, so no arm drops it.
+        """
+        config: Any = self.model.config
+        first = list(context[:1])
+        return first if first == [config.bos_token_id] else []
 
 
 @dataclass(frozen=True)
@@ -61,20 +72,34 @@ class Arm(ABC):
     """One way to answer from a context.
 
     Attributes:
-        name: As in ``--models``; what people need to know of it is in `gistbench.arms.names`.
+        family: Its name without a budget; what people need to know of it is in
+            `gistbench.arms.names`.
         uses_checkpoint: The objective of the checkpoint whose weights it runs on, where the run
             has such a one; None for base weights.
         reads_context: Whether reading costs time in this arm.
+        sees_question: Whether it knows the question before it reads. No compressor does: its cache
+            must serve every question.
     """
 
-    name: ClassVar[str]
+    family: ClassVar[str]
     uses_checkpoint: ClassVar[Objective | None] = None
     reads_context: ClassVar[bool] = True
+    sees_question: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """As in ``--models``."""
+        return self.family
+
+    @property
+    def least_context_tokens(self) -> int:
+        """Tokens of the shortest context that it can read."""
+        return 1
 
     @property
     def about(self) -> ArmName:
         """What a command line says of this arm."""
-        return ARM_NAMES[self.name]
+        return find_arm_name(self.name)
 
     @abstractmethod
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
@@ -82,9 +107,41 @@ class Arm(ABC):
 
         Args:
             reader: Model and gist tokens.
-            prompts: One per row; their questions must not influence the result.
+            prompts: One per row; their questions must not influence the result, except where
+                `sees_question` says so.
         """
 
     def share(self, reader: Reader, prompts: Sequence[Prompt], cache: ContextCache) -> None:
         """Leave what other arms of the run reuse. Not part of any measured time."""
         return None
+
+
+@dataclass(frozen=True)
+class BudgetArm(Arm):
+    """An arm that may keep a fixed number of context tokens, the last part of its name.
+
+    Attributes:
+        budget_tokens: Slots that its cache may hold for each context.
+    """
+
+    budget_tokens: int
+
+    @property
+    def name(self) -> str:
+        """As in ``--models``."""
+        return f"{self.family}-{self.budget_tokens}"
+
+    @property
+    def least_context_tokens(self) -> int:
+        """A budget beyond the context is refused."""
+        return self.budget_tokens
+
+    def require_budget(self, reader: Reader, prompt: Prompt) -> None:
+        """Refuse a budget that this context cannot have.
+
+        Raises:
+            UsageError: It is more than the context, or holds nothing but the text's start.
+        """
+        context = prompt.tokens.context
+        least = len(reader.text_start(context)) + 1
+        require_budget(self.name, self.budget_tokens, len(context), least)

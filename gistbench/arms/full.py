@@ -14,7 +14,7 @@ from gistbench.models.decode import read_contexts
 class Full(Arm):
     """The base model as it is, not trained on the task: the question sees the whole context."""
 
-    name = "full"
+    family = "full"
 
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
         """Keep every slot."""

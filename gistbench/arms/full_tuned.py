@@ -11,5 +11,5 @@ from gistbench.arms.full import Full
 class FullTuned(Full):
     """Full context, read by weights that were trained on the task with all of it visible."""
 
-    name = "full-tuned"
+    family = "full-tuned"
     uses_checkpoint = "full"

@@ -14,7 +14,7 @@ from gistbench.models.decode import read_contexts
 class Gist(Arm):
     """The question sees the gist tokens' keys and values (Mu et al., 2023, arXiv 2304.08467)."""
 
-    name = "gist"
+    family = "gist"
     uses_checkpoint = "gist"
 
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:

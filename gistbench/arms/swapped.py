@@ -14,7 +14,7 @@ from gistbench.models.decode import read_contexts
 class Swapped(Arm):
     """Gists of a sample with another answer. Right answers here do not come from the gists."""
 
-    name = "swapped"
+    family = "swapped"
     uses_checkpoint = "gist"
     reads_context = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gistbench.arms.names import ARM_NAMES
+from gistbench.arms.names import find_arm_name
 from gistbench.config import Objective, RunConfig
 from gistbench.errors import UsageError
 from gistbench.models.manifest import (
@@ -76,7 +76,7 @@ def _manifest(objective: Objective, name: str | None, arms: tuple[str, ...]) -> 
         require_objective(manifest, objective, FLAGS[objective])
         return manifest
     for arm in arms:
-        if ARM_NAMES[arm].needs_checkpoint == objective:
+        if find_arm_name(arm).needs_checkpoint == objective:
             raise UsageError(
                 f"arm {arm} needs a {CHECKPOINT_KINDS[objective]} checkpoint; pass "
                 f"{FLAGS[objective]} NAME_OR_FOLDER, for instance one that {_SOURCES[objective]}"

@@ -15,11 +15,11 @@ import lm_eval.models  # noqa: F401
 from lm_eval.api.registry import register_model
 
 from gistbench import generators
-from gistbench.arms.names import ARM_NAMES
+from gistbench.arms.names import find_arm_name, require_packages
 from gistbench.bench.job import Job
 from gistbench.bench.loaded import load, resolve_device
 from gistbench.config import RunConfig, validate
-from gistbench.errors import UsageError, did_you_mean
+from gistbench.errors import UsageError
 from gistbench.evaluation.engine import no_marker
 from gistbench.evaluation.lm import ArmLM
 from gistbench.models.catalog import find_model
@@ -31,8 +31,8 @@ from gistbench.models.manifest import CHECKPOINT_KINDS, base_of
 class GistbenchLM(ArmLM):
     """One arm as ``--model gistbench``.
 
-    Model arguments: ``arm`` (gist, full, full-tuned, none, swapped), ``checkpoint``,
-    ``tuned_checkpoint``, ``base``, ``dtype``, ``quantization``, ``allow_other_precision``.
+    Model arguments: ``arm`` (as in ``gistbench models``), ``checkpoint``, ``tuned_checkpoint``,
+    ``base``, ``dtype``, ``quantization``, ``allow_other_precision``.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class GistbenchLM(ArmLM):
         max_batch_size: int | None = None,
         **fields: Any,
     ) -> None:
-        if arm not in ARM_NAMES:
-            raise UsageError(f"unknown arm {arm!r} in --model_args, {did_you_mean(arm, ARM_NAMES)}")
-        needed = ARM_NAMES[arm].needs_checkpoint
+        known = find_arm_name(arm, "--model_args")
+        require_packages(known)
+        needed = known.needs_checkpoint
         argument = "tuned_checkpoint" if needed == "full" else "checkpoint"
         if needed and {"gist": checkpoint, "full": tuned_checkpoint}[needed] is None:
             raise UsageError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from gistbench.arms.base import Reader
-from gistbench.arms.catalog import ARMS
+from gistbench.arms.catalog import find_arm
 from gistbench.bench.job import Job
 from gistbench.errors import PrerequisiteError
 from gistbench.evaluation.engine import Engine, PhaseMarker
@@ -69,7 +69,7 @@ def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
     Raises:
         GistbenchError: Something of the job cannot be had; see `load_base`, `load_checkpoint`.
     """
-    arm = ARMS[job.arm]
+    arm = find_arm(job.arm)
     source = find_model(job.base)
     dtype = torch.bfloat16 if job.dtype == "auto" else getattr(torch, job.dtype)
     base = load_base(
@@ -95,7 +95,7 @@ def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
         )
         model, gist_ids, manifest = trained.model, trained.gist_ids, trained.manifest
     store = GistStore(Path(job.folder) / GISTS_FOLDER, device) if job.keep_gists else None
-    reader = Reader(model, gist_ids, store)
+    reader = Reader(model, gist_ids, store, base.tokenizer)
     engine = Engine(base, arm, reader, device, device_clock(device), phase)
     return Loaded(engine, manifest, record, dtype)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gistbench import generators
-from gistbench.arms.names import ARM_NAMES, with_controls
+from gistbench.arms.names import find_arm_name, require_possible, with_controls
 from gistbench.bench.checkpoints import Checkpoints, find_checkpoints
 from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Job, Mode, Probe, TimingResult
 from gistbench.bench.processes import run_worker
@@ -125,6 +125,7 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     """
     config = config.model_copy(update={"tasks": generators.expand(config.tasks)})
     arms = with_controls(config.models)
+    require_possible(arms, config.context_tokens)
     checkpoints = find_checkpoints(config, arms)
     if "swapped" in arms and config.samples == 1:
         raise UsageError(
@@ -212,8 +213,11 @@ def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> 
 def _probe(state: Run) -> Probe:
     path = state.work / PROBE_FILE
     if not path.is_file():
-        state.display.arm(state.arms[0], "loading, and timing one context")
-        run_worker(state.job("probe", state.arms[0]), lambda _: None)
+        # What is measured stands for every arm, so it is taken where the whole context is read.
+        whole = (arm for arm in state.arms if find_arm_name(arm).reads_whole_context)
+        arm = next(whole, state.arms[0])
+        state.display.arm(arm, "loading, and timing one context")
+        run_worker(state.job("probe", arm), lambda _: None)
     return read_json(path, Probe)
 
 
@@ -239,13 +243,13 @@ def samples_for(
     Args:
         config: With `samples`, that is the answer; with `time_budget_seconds`, as many as fit.
         prefill_seconds: Measured seconds of reading one context.
-        arms: All arms; only those that read contexts cost prefill time.
+        arms: All arms; controls cost no prefill time, any other at most that of one context.
     """
     if config.samples is not None:
         return config.samples, ""
     if config.time_budget_seconds is None:
         return DEFAULT_SAMPLES, ""
-    reading = sum(not ARM_NAMES[arm].is_control for arm in arms)
+    reading = sum(not find_arm_name(arm).is_control for arm in arms)
     for_answers = 1.25
     per_sample = max(1e-6, len(config.tasks) * reading * prefill_seconds * for_answers)
     left = config.time_budget_seconds - LOAD_SECONDS * len(arms)
@@ -274,7 +278,7 @@ def _evaluate(state: Run, arm: str) -> ArmResult:
 
 def _timing(state: Run, *, on_gpu: bool) -> dict[str, tuple[ThroughputRound, ...] | NotMeasured]:
     """Rounds of the speed measurement, the arms taking turns."""
-    measured = [arm for arm in state.arms if not ARM_NAMES[arm].is_control]
+    measured = [arm for arm in state.arms if not find_arm_name(arm).is_control]
     if not on_gpu:
         reason = "no NVIDIA GPU in this run: decoding speed is measured on one only"
         return {arm: NotMeasured(not_measured=reason) for arm in state.arms}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from gistbench.core.layout import GistLayout
 
@@ -60,14 +61,22 @@ class ContextCache:
 
 
 def stack(caches: Sequence[ContextCache]) -> ContextCache:
-    """Join contexts of equal cache size into one batch; their original lengths may differ.
+    """Join contexts into one batch; their original lengths may differ.
+
+    Caches of equal size are joined as they are. Of different size they can be where each kept all
+    of what it read: its missing slots are then the padding that its row would have been read with.
 
     Raises:
-        ValueError: The caches keep different numbers of slots.
+        ValueError: The caches keep different numbers of slots, and not all of them.
     """
     slots = {cache.num_slots for cache in caches}
     if len(slots) != 1:
-        raise ValueError(f"caches of {sorted(slots)} slots cannot share a batch without padding")
+        if any(cache.num_slots != cache.layout.prefix_length for cache in caches):
+            raise ValueError(
+                f"caches of {sorted(slots)} slots cannot share a batch without padding"
+            )
+        caches = [_padded(cache, max(slots)) for cache in caches]
+        slots = {max(slots)}
     longest = max(cache.layout.prefix_length for cache in caches)
     layout = GistLayout(
         prefix_length=longest,
@@ -84,5 +93,23 @@ def stack(caches: Sequence[ContextCache]) -> ContextCache:
     return ContextCache(
         tuple(torch.cat([cache.keys[layer] for cache in caches]) for layer in layers),
         tuple(torch.cat([cache.values[layer] for cache in caches]) for layer in layers),
+        layout,
+    )
+
+
+def _padded(cache: ContextCache, num_slots: int) -> ContextCache:
+    """A whole context with padding on its left, as if it had been read in a longer batch."""
+    missing = num_slots - cache.num_slots
+    layout = GistLayout(
+        prefix_length=num_slots,
+        num_visible=num_slots,
+        prefix_padding=tuple(padding + missing for padding in cache.layout.prefix_padding),
+        suffix_padding=cache.layout.suffix_padding,
+        stage="suffix",
+    )
+    # Zeros, not empty memory: padding is masked, but a NaN times nothing is a NaN.
+    return ContextCache(
+        tuple(F.pad(key, (0, 0, missing, 0)) for key in cache.keys),
+        tuple(F.pad(value, (0, 0, missing, 0)) for value in cache.values),
         layout,
     )

@@ -114,10 +114,11 @@ class Engine:
 
     def warm_up(self, prompt: Prompt, *, num_tokens: int = 64) -> None:
         """Run a short prompt through both passes, so that no later time includes start-up."""
-        tokens = PromptTokens(prompt.tokens.context[:num_tokens], prompt.tokens.question)
+        enough = max(num_tokens, self.arm.least_context_tokens)
+        tokens = PromptTokens(prompt.tokens.context[:enough], prompt.tokens.question)
         donor = Prompt("warm-up donor", "", "another", tokens)
         short = Prompt("warm-up", "", "one", tokens, donor=donor)
-        reader = Reader(self.reader.model, self.reader.gist_ids)
+        reader = replace(self.reader, store=None)
         replace(self, reader=reader, phase=no_marker).respond([short], until=(), max_new_tokens=4)
 
 

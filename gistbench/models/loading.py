@@ -214,6 +214,16 @@ def key_value_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> i
     return int(2 * config.num_hidden_layers * kv_heads * head_dim * dtype.itemsize)
 
 
+def rotary_frequencies(model: torch.nn.Module) -> torch.Tensor:
+    """Radians per position of each rotary pair, ``(rotary_dim / 2)``.
+
+    To be asked for after a context was read: some scalings choose them by its length.
+    """
+    rotary = next(module for name, module in model.named_modules() if name.endswith("rotary_emb"))
+    frequencies: torch.Tensor = rotary.get_buffer("inv_freq")
+    return frequencies
+
+
 def _load_config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gistbench.arms.base import Prompt, Reader
-from gistbench.arms.catalog import ARMS
+from gistbench.arms.catalog import ARMS, BUDGET_ARMS
 from gistbench.arms.names import ARM_NAMES, with_controls
 from gistbench.core.cache import ContextCache
 from gistbench.errors import UsageError
@@ -49,7 +49,8 @@ def compress_and_share(reader: Reader, prompts: list[Prompt]) -> None:
 
 
 def test_the_list_of_names_is_the_list_of_arms() -> None:
-    assert set(ARM_NAMES) == set(ARMS)
+    assert set(ARM_NAMES) == {*ARMS, *BUDGET_ARMS}
+    assert {name for name, arm in ARM_NAMES.items() if arm.takes_budget} == set(BUDGET_ARMS)
     for name, arm in ARMS.items():
         assert arm.name == name == arm.about.name
         assert not arm.about.needs_checkpoint or arm.uses_checkpoint

@@ -443,10 +443,46 @@ def test_a_context_longer_than_the_positions_is_refused(
     assert "--context-tokens" in text
 
 
+def test_a_budget_beyond_the_context_is_refused_before_any_arm_begins(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    text = refusal(settings(models=("gist", "truncate-161")), tmp_path)
+    assert "arm truncate-161 cannot keep 161 of 160 context tokens" in text
+    assert not in_process.jobs
+
+
 def test_a_context_too_short_for_the_needle_is_refused(
     settings: Settings, in_process: InProcess, tmp_path: Path
 ) -> None:
     assert "ask for at least" in refusal(settings(context_tokens=33), tmp_path)
+
+
+# ------------------------------------------------------------------------------ arms with a budget
+
+
+def test_arms_with_a_budget_are_recorded_under_their_whole_name(
+    settings: Settings, in_process: InProcess, tiny_base: Path, tmp_path: Path
+) -> None:
+    models = ("truncate-10", "truncate-64", "mean-pool-10")
+    record = start(
+        settings(models=models, checkpoint=None, base=str(tiny_base), samples=2), tmp_path
+    )
+    assert tuple(arm.name for arm in record.arms) == (*models, "none")
+    assert "the last 64 tokens" in record.arms[1].description
+    assert {arm.weights for arm in record.arms} == {"base"}
+    for sample in samples_of(tmp_path):
+        slots = {"truncate-10": 10, "truncate-64": 64, "mean-pool-10": 10, "none": 0}[sample.arm]
+        assert (sample.cache_tokens, sample.cache_bytes) == (slots, slots * KV_BYTES)
+        assert sample.context_tokens == CONTEXT_TOKENS
+        assert sample.num_gists is None
+
+
+def test_the_time_of_one_context_is_taken_where_all_of_it_is_read(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    start(settings(models=("truncate-10", "full"), samples=2), tmp_path)
+    probe = in_process.jobs[0]
+    assert (probe.mode, probe.arm) == ("probe", "full")
 
 
 # ------------------------------------------------------------------------------- numbers of samples

@@ -55,6 +55,15 @@ def test_row_of_a_full_context_sheds_its_padding() -> None:
     assert torch.equal(row.keys[2], batch.keys[2][1:2, :, 4:])
 
 
+def test_whole_contexts_of_different_lengths_are_stacked_with_padding() -> None:
+    singles = [make_cache(length, length, (0,), seed=length) for length in (10, 4, 7)]
+    joined = stack(singles)
+    assert joined.layout.visible_padding == joined.layout.prefix_padding == (0, 6, 3)
+    for index, single in enumerate(singles):
+        assert_same(joined.row(index), single)
+    assert not joined.values[0][1, :, :6].any()
+
+
 def test_row_has_memory_of_its_own() -> None:
     batch = make_cache(20, 3, (0, 5))
     row = batch.row(1)
