@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,17 @@ def test_resuming_asks_the_model_nothing_that_was_answered(engine: Engine, tmp_p
         item.arguments[1]["max_gen_toks"] = 7
     lm(file, {"arm": "full"}).generate_until(requests)
     assert seen == [False, False]
+
+
+def test_a_donor_is_another_document_that_states_its_answer(engine: Engine) -> None:
+    first, second, third, fourth = (make_prompt(engine.base.tokenizer, i) for i in range(4))
+    sibling = replace(second, tokens=first.tokens)  # another question to the same document
+    silent = replace(third, holds_answer=False)
+    given = with_donors([first, sibling, silent, fourth])
+    assert [prompt.donor.sample_id for prompt in given if prompt.donor] == [
+        fourth.sample_id,
+        fourth.sample_id,
+        fourth.sample_id,
+        first.sample_id,
+    ]
+    assert with_donors([first, sibling])[0].donor is None
