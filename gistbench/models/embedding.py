@@ -24,19 +24,15 @@ Vectors = npt.NDArray[np.float32]
 class MiniLM:
     """Unit vectors of texts, 384 entries each.
 
-    The model reads 256 word pieces and drops the rest without a word. A longer text is embedded in
-    windows of that length, and its vector is the mean of theirs.
+    The model reads 256 word pieces and drops the rest without a word. A longer text is therefore
+    embedded in windows that it reads whole.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts.
-
-        Returns:
-            ``(texts, 384)``; the vector of an empty text is that of nothing read.
-        """
+    def __call__(self, texts: Sequence[str]) -> list[Vectors]:
+        """Embed texts: for each ``(windows, 384)``, at least one window."""
         windows = [self.windows(text) for text in texts]
         vectors = self.model.encode(
             [window for each in windows for window in each],
@@ -44,10 +40,8 @@ class MiniLM:
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        first = np.cumsum([0, *(len(each) for each in windows)])
-        means = np.stack([vectors[start:end].mean(axis=0) for start, end in pairwise(first)])
-        unit: Vectors = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return unit
+        ends = np.cumsum([len(each) for each in windows])
+        return list(np.split(vectors, ends[:-1]))
 
     def windows(self, text: str) -> list[str]:
         """Cut a text where the model would stop reading."""
@@ -60,7 +54,7 @@ class MiniLM:
             truncation=False,
             verbose=False,
         )["offset_mapping"]
-        # Equal windows: a rest of a few pieces would weigh as much as a whole window.
+        # Equal windows: the vector of a rest of a few pieces would say little.
         count = -(-len(spans) // length)
         bounds = [len(spans) * place // count for place in range(count + 1)] if count else []
         pieces = [spans[first:end] for first, end in pairwise(bounds)]

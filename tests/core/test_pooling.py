@@ -49,12 +49,12 @@ def test_one_slot_holds_the_mean_of_the_values() -> None:
 
 
 def test_keys_are_averaged_without_their_rotation_and_turned_to_the_middle() -> None:
-    """Seven tokens to three slots: groups 0-2, 3-4 and 5-6."""
+    """Seven tokens to three slots: groups 0-1, 2-3 and 4-6."""
     plain = torch.randn(1, 2, 7, HEAD_DIM, generator=torch.Generator().manual_seed(1))
     keys = (rotated(plain, torch.arange(7)),)
     cache = ContextCache(keys, keys, GistLayout(7, 7, (0,), (0,), "suffix"))
-    means = torch.stack([plain[:, :, a:b].mean(dim=2) for a, b in ((0, 3), (3, 5), (5, 7))], dim=2)
-    expected = rotated(means, torch.tensor([1.0, 3.5, 5.5]))
+    means = torch.stack([plain[:, :, a:b].mean(dim=2) for a, b in ((0, 2), (2, 4), (4, 7))], dim=2)
+    expected = rotated(means, torch.tensor([0.5, 2.5, 5.0]))
     torch.testing.assert_close(mean_pooled(cache, 3, FREQUENCIES).keys[0], expected)
 
 
