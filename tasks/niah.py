@@ -16,18 +16,17 @@ import json
 import math
 import random
 import re
-import string
 import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped,unused-ignore]
 
-    from . import fitting, haystack, needles
+    from . import fitting, haystack, needles, plans
 else:
     # Loaded by path this file belongs to no package; one of this folder's own lets its files find
     # each other, and two copies of the folder stay apart.
@@ -36,88 +35,14 @@ else:
     if _package not in sys.modules:
         sys.modules[_package] = types.ModuleType(_package)
         sys.modules[_package].__path__ = [str(_folder)]
-    haystack, needles, fitting = (
-        importlib.import_module(f"{_package}.{name}") for name in ("haystack", "needles", "fitting")
+    fitting, haystack, needles, plans = (
+        importlib.import_module(f"{_package}.{name}")
+        for name in ("fitting", "haystack", "needles", "plans")
     )
 
-Form = Literal["single", "labelled", "all", "two", "absent", "update"]
-NONE = "none"
-"""The right answer where a document hides nothing."""
-
-HEXADECIMAL = "0123456789abcdef"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a task hides and asks.
-
-    Attributes:
-        language: Of its documents and question.
-        form: ``single``: one value, one question. ``labelled``: a value for each of ``count``
-            labels; the question names one of them. ``all``: ``count`` values, all asked for.
-            ``two``: a value and an errand in one document, asked for by samples 2k and 2k + 1.
-            ``absent``: as ``single``, but every second document hides nothing. ``update``: the
-            value is stated twice, and the later statement counts.
-        count: Needles with values.
-        digits: Digits of a value.
-        alphabet: What digits are drawn from.
-    """
-
-    language: str = "en"
-    form: Form = "single"
-    count: int = 1
-    digits: int = 5
-    alphabet: str = string.digits
-
-
-TASKS: Mapping[str, Task] = {
-    "niah_passkey": Task(),
-    "niah_passkey_ko": Task(language="ko"),
-    "niah_digits_10": Task(digits=10),
-    "niah_digits_20": Task(digits=20),
-    "niah_digits_40": Task(digits=40),
-    "niah_uuid": Task(digits=32, alphabet=HEXADECIMAL),
-    "niah_labelled_2": Task(form="labelled", count=2),
-    "niah_labelled_4": Task(form="labelled", count=4),
-    "niah_labelled_8": Task(form="labelled", count=8),
-    "niah_all_values_4": Task(form="all", count=4),
-    "niah_two_questions": Task(form="two"),
-    "niah_absent": Task(form="absent"),
-    "niah_update": Task(form="update", count=2),
-}
-
-QUESTIONS: Mapping[str, str] = {
-    "en": " \n\nWhat is the pass key mentioned in the text above? The pass key is the number",
-    "ko": " \n\n위 글에 나오는 패스키는 무엇입니까? 패스키는 숫자",
-}
-"""The plain question of each language. It opens with a space because ``".\\n\\n"`` is a single
-token in several vocabularies (Llama 3, Qwen), while ``" "`` never joins the full stop before it.
-
-It ends with "the number" so that a model tuned on neither task states digits: without that word a
-small base model goes on in prose, and the full-context score would measure wording."""
-
-_LABELLED_QUESTION = (
-    " \n\nWhat is the pass key for {label} mentioned in the text above? "
-    "The pass key for {label} is the number"
-)
-_ALL_QUESTION = (
-    " \n\nWhat are all the pass keys mentioned in the text above? "
-    "In the order of the text, the pass keys are the numbers"
-)
-_ERRAND_QUESTION = (
-    " \n\nWhere does the courier mentioned in the text above go? The courier goes to the city of"
-)
-_ABSENT_QUESTION = (
-    " \n\nWhat is the pass key mentioned in the text above? "
-    "Answer none if the text mentions no pass key. The pass key is:"
-)
-_UPDATE_QUESTION = (
-    " \n\nWhich pass key mentioned in the text above is valid in the end? "
-    "The valid pass key is the number"
-)
+NONE, QUESTIONS, TASKS = plans.NONE, plans.QUESTIONS, plans.TASKS
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_OTHER_DEPTH = 0.5  # of the second needle, after the first, going round
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,22 +97,6 @@ class Sample:
         return self.context + self.question
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What one sample hides and asks, before any text is written.
-
-    ``asked`` is the needle that the answer is in; ``questions`` are all those that the document
-    must have room for, the sample's own first.
-    """
-
-    needles: tuple[str, ...]
-    depths: tuple[float, ...]
-    questions: tuple[str, ...]
-    answer: str
-    entropy_bits: float
-    asked: int | None = 0
-
-
 def build_sample(
     tokenizer: Any,
     *,
@@ -238,7 +147,7 @@ def build_sample(
     shortest = 0
     for attempt in range(fitting.ATTEMPTS):
         redraw = attempt if part == "train" else 0  # what a grammar wrote may be too long
-        plan = _plan(task, kind, part, text_name, index, seed, first, redraw)
+        plan = plans.plan_sample(task, kind, part, text_name, index, seed, first, redraw)
         rng = random.Random(haystack.number_of(f"{text_name}/{attempt}"))
         draft = fitting.Draft(
             tokenizer, haystack.Writer(lang, part, rng), plan.needles, context_tokens
@@ -268,7 +177,7 @@ def build_sample(
     )
 
 
-def _located(plan: _Plan, fitted: "fitting.Fitted", context_tokens: int) -> dict[str, Any]:
+def _located(plan: "plans.Plan", fitted: "fitting.Fitted", context_tokens: int) -> dict[str, Any]:
     """The fields of a sample that its plan and its text decide."""
     fields: dict[str, Any] = {
         "context": fitted.context,
@@ -293,86 +202,6 @@ def _located(plan: _Plan, fitted: "fitting.Fitted", context_tokens: int) -> dict
             "needle_end": start + len(needle),
         }
     return fields
-
-
-def _plan(
-    task: str,
-    kind: Task,
-    split: "haystack.Split",
-    name: str,
-    index: int,
-    seed: int,
-    first: float,
-    redraw: int,
-) -> _Plan:
-    """What the sample called ``name`` hides and asks."""
-    lang = haystack.require_language(kind.language)
-    bits = _entropy_bits(kind)
-    depths = (first, *((first + place / kind.count) % 1.0 for place in range(1, kind.count)))
-    if task in ("niah_passkey", "niah_passkey_ko"):
-        values: tuple[str, ...] = (needles.passkey(split, seed, index),)
-    else:
-        values = tuple(
-            needles.value(split, f"{name}/{place}", digits=kind.digits, alphabet=kind.alphabet)
-            for place in range(kind.count)
-        )
-    again = f"{name}/{redraw}" if redraw else name
-    plainest = redraw == fitting.ATTEMPTS - 1
-
-    def passkey_needle(place: int) -> str:
-        own = again if kind.count == 1 else f"{again}/{place}"
-        return needles.passkey_needle(lang, split, own, values[place], plainest=plainest)
-
-    def chosen(options: Sequence[str], what: str) -> str:
-        return options[haystack.number_of(f"{again}/{what}") % len(options)]
-
-    question = QUESTIONS[lang]
-    if kind.form == "labelled":
-        labels = _drawn(needles.labels(split), kind.count, f"{name}/labels")
-        stated = tuple(
-            chosen(needles.templates("labelled_needles", split), f"needle/{place}").format(
-                label=label, key=value
-            )
-            for place, (label, value) in enumerate(zip(labels, values, strict=True))
-        )
-        asked = haystack.number_of(f"{name}/asked") % kind.count
-        question = _LABELLED_QUESTION.format(label=labels[asked])
-        return _Plan(stated, depths, (question,), values[asked], bits, asked)
-    if kind.form == "all":
-        stated = tuple(passkey_needle(place) for place in range(kind.count))
-        in_order = sorted(range(kind.count), key=lambda place: depths[place])
-        answer = ", ".join(values[place] for place in in_order)
-        return _Plan(stated, depths, (_ALL_QUESTION,), answer, bits, in_order[0])
-    if kind.form == "two":
-        label = chosen(needles.labels(split), "errand")
-        errand = chosen(needles.templates("errand_needles", split), "needle/errand")
-        stated = (passkey_needle(0), errand.format(label=label))
-        depths = (first, (first + _OTHER_DEPTH) % 1.0)
-        if index % 2:
-            bits = math.log2(len(needles.labels(split)))
-            return _Plan(stated, depths, (_ERRAND_QUESTION, question), label, bits, 1)
-        return _Plan(stated, depths, (question, _ERRAND_QUESTION), values[0], bits, 0)
-    if kind.form == "absent":
-        if index % 2:
-            return _Plan((), (), (_ABSENT_QUESTION,), NONE, 0.0, None)
-        return _Plan((passkey_needle(0),), depths, (_ABSENT_QUESTION,), values[0], bits)
-    if kind.form == "update":
-        update = chosen(needles.templates("update_needles", split), "needle/update")
-        stated = (passkey_needle(0), update.format(key=values[1]))
-        depths = (first * haystack.fraction_of(f"{name}/earlier"), first)
-        return _Plan(stated, depths, (_UPDATE_QUESTION,), values[1], bits, 1)
-    return _Plan((passkey_needle(0),), depths, (question,), values[0], bits)
-
-
-def _entropy_bits(kind: Task) -> float:
-    values = kind.count if kind.form == "all" else 1
-    size = len(kind.alphabet)
-    return values * (math.log2(size - 1) + (kind.digits - 1) * math.log2(size))
-
-
-def _drawn(options: Sequence[str], count: int, name: str) -> list[str]:
-    """``count`` different options in an order that ``name`` decides."""
-    return sorted(options, key=lambda option: haystack.number_of(f"{name}/{option}"))[:count]
 
 
 def low_discrepancy_depth(seed: int, index: int) -> float:
@@ -486,4 +315,4 @@ def _tokenizer(kwargs: Mapping[str, Any]) -> Any:
     return AutoTokenizer.from_pretrained(source, **options)
 
 
-__all__ = ["QUESTIONS", "TASKS", "Sample", "Task", "build_sample", "load", "score"]
+__all__ = ["QUESTIONS", "TASKS", "Sample", "build_sample", "load", "score"]
