@@ -87,7 +87,8 @@ class SampleRecord(Record):
         excerpt: Text around the needle; `excerpt_needle` is the needle within it.
         output: The raw generated text.
         output_tokens: Tokens generated, the stop included.
-        scores: exact_match (the score), contains, digit_accuracy: each 0 to 1.
+        scores: exact_match (the score), contains, digit_accuracy and what else the task counts:
+            each 0 to 1.
         donor_sample_id: For the swapped control, the sample whose gists were used.
     """
 
@@ -261,6 +262,11 @@ class TaskRecord(Record):
     seed: int
     split: str = "test"
     chance_floor: float
+    control_floor: float | None = Field(
+        None,
+        description="chance floor where the document states an answer, if it does not always; "
+        "controls are judged on these samples alone",
+    )
     generation: dict[str, Any]
     samples_sha256: str = Field(description="hash of all prompt hashes in order")
 

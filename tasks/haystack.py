@@ -238,7 +238,7 @@ def names(language: str, split: str) -> tuple[str, ...]:
 def sentence_grammar(language: str, split: str) -> Mapping[str, Sequence[str]]:
     """Rules that write haystack sentences beside the listed templates: symbol -> its expansions.
 
-    As :func:`needle_grammar`, from ``<sentence>`` or ``<short>``: training has one in English, and
+    ``<symbol>`` is expanded, from ``<sentence>`` or ``<short>``: training has one in English, and
     it derives no sentence template of another split.
     """
     return grammar(language, split, "sentence_grammar")

@@ -225,6 +225,8 @@ def score(answer: str, output: str, *, task: str = "niah_passkey") -> dict[str, 
         ``stated_key`` (a number is stated) and ``said_none``.
     """
     text = output.strip()
+    if answer == NONE:  # a word, and how it is written says nothing
+        text = output = text.lower()
     right = sum(a == b for a, b in zip(answer, text, strict=False))
     scores = {
         "exact_match": float(text == answer),
@@ -270,8 +272,8 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
     context_tokens, seed = int(kwargs.get("context_tokens", 4925)), int(kwargs.get("seed", 0))
     kept = None
     if kwargs.get("cache_folder"):
-        split = kwargs.get("split", "test")
-        file = f"{task}-{split}-{context_tokens}-{num_samples}-seed{seed}.json"
+        version, split = kwargs.get("version", "?"), kwargs.get("split", "test")
+        file = f"{task}-v{version}-{split}-{context_tokens}-{num_samples}-seed{seed}.json"
         kept = Path(str(kwargs["cache_folder"])) / file
         if kept.is_file():
             return {"test": Dataset.from_list(json.loads(kept.read_text(encoding="utf-8")))}

@@ -31,6 +31,7 @@ class Prompt:
         tokens: Context and question.
         donor: For the swapped control: a sample with another answer.
         holds_answer: Whether the context states what is asked for.
+        context_text: The context, where donors are picked by what it states.
     """
 
     sample_id: str
@@ -39,6 +40,7 @@ class Prompt:
     tokens: PromptTokens
     donor: Prompt | None = None
     holds_answer: bool = True
+    context_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

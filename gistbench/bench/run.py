@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from gistbench import generators
+from gistbench import __version__, generators
 from gistbench.arms.names import find_arm_name, require_possible, with_controls
 from gistbench.bench.checkpoints import Checkpoints, find_checkpoints
 from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Job, Mode, Probe, TimingResult
@@ -127,10 +127,14 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     arms = with_controls(config.models)
     require_possible(arms, config.context_tokens)
     checkpoints = find_checkpoints(config, arms)
-    if "swapped" in arms and config.samples == 1:
+    least = max(
+        int(generators.task_definition(task)["metadata"].get("least_samples", 2))
+        for task in config.tasks
+    )
+    if "swapped" in arms and config.samples is not None and config.samples < least:
         raise UsageError(
-            "--samples 1 leaves the swapped control no sample with another answer; pass "
-            "--samples 2 or more"
+            f"--samples {config.samples} leaves the swapped control no document with another "
+            f"answer; pass --samples {least} or more"
         )
     base = base_of(config.checkpoint, config.base, config.tuned_checkpoint)
     find_model(base)
@@ -163,6 +167,8 @@ def _claim(state: Run) -> bool:
         **settings,
         "checkpoint_sha256": state.checkpoints.gist_sha256,
         "tuned_checkpoint_sha256": state.checkpoints.tuned_sha256,
+        "gistbench_version": __version__,
+        "task_versions": {name: _version(name) for name in state.config.tasks},
     }
     # Without a probe nothing was measured yet: settings that were refused can be mended.
     if started.is_file() and (state.work / "probe.json").is_file():
@@ -188,16 +194,16 @@ def _require_unchanged(state: Run, record: RunRecord) -> None:
     ):
         if (before.sha256 if before else None) != sha256:
             changed.append(f"checkpoint {name}")
-    changed += [
-        f"task {task.name}"
-        for task in record.tasks
-        if task.version != str(generators.task_definition(task.name)["metadata"]["version"])
-    ]
+    changed += [f"task {task.name}" for task in record.tasks if task.version != _version(task.name)]
     if changed:
         raise UsageError(
             f"{state.folder} holds a finished run, but {' and '.join(changed)} changed since; "
             "choose another --output to run again"
         )
+
+
+def _version(task: str) -> str:
+    return str(generators.task_definition(task)["metadata"]["version"])
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

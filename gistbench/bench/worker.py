@@ -249,6 +249,7 @@ def _task_record(job: Job, name: str, records: list[SampleRecord]) -> TaskRecord
         seed=job.seed,
         split=job.split,
         chance_floor=float(metadata["chance_floor"]),
+        control_floor=metadata.get("control_floor"),
         generation=definition["generation_kwargs"],
         samples_sha256=hashlib.sha256(hashes.encode()).hexdigest(),
     )

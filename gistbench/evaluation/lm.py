@@ -122,6 +122,7 @@ class ArmLM(LM):
             str(doc["answer"]),
             tokens,
             holds_answer=doc.get("num_needles") != 0,
+            context_text=doc["context"],
         )
 
     def _answer(
@@ -144,8 +145,9 @@ class ArmLM(LM):
 def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
     """Give each prompt the next sample whose document answers otherwise, going round at the end.
 
-    A donor is another document (several questions may be put to one) and states an answer of its
-    own: the gists of a document that hides nothing would be no test of where answers come from.
+    A donor is another document (several questions may be put to one) that does not hold this
+    prompt's answer anywhere, and states an answer of its own: the gists of a document that hides
+    nothing would be no test of where answers come from.
     """
 
     def may_give(other: Prompt, prompt: Prompt) -> bool:
@@ -153,13 +155,16 @@ def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
             other.holds_answer
             and other.answer != prompt.answer
             and other.tokens.context != prompt.tokens.context
+            and not (prompt.holds_answer and prompt.answer in other.context_text)
         )
 
     given = []
     for place, prompt in enumerate(prompts):
-        others = (prompts[(place + step) % len(prompts)] for step in range(1, len(prompts)))
-        donor = next((other for other in others if may_give(other, prompt)), None)
-        given.append(replace(prompt, donor=donor))
+        others = [prompts[(place + step) % len(prompts)] for step in range(1, len(prompts))]
+        willing = [other for other in others if may_give(other, prompt)]
+        # Best one that was asked the same: its own answer is what its gists would give away.
+        alike = [other for other in willing if other.tokens.question == prompt.tokens.question]
+        given.append(replace(prompt, donor=next(iter([*alike, *willing]), None)))
     return given
 
 

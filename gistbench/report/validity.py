@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gistbench.metrics import format_percent
-from gistbench.records import ArmRecord, SampleRecord
+from gistbench.records import ArmRecord, SampleRecord, TaskRecord
 from gistbench.report.card import Check, CheckStatus
 from gistbench.report.evidence import PASSKEY_FAMILY, Evidence, Samples
 from gistbench.report.statistics import Estimate, wilson, wilson_n_needed
@@ -91,7 +91,7 @@ def control_checks(evidence: Evidence) -> Iterator[Check]:
         return
     for task in evidence.run.tasks:
         for name, title in CONTROLS.items():
-            status, text = _control(evidence, name, task.name, task.chance_floor)
+            status, text = _control(evidence, name, task)
             yield Check(
                 id=f"control_{name}",
                 title=title,
@@ -102,13 +102,16 @@ def control_checks(evidence: Evidence) -> Iterator[Check]:
             )
 
 
-def _control(
-    evidence: Evidence, name: str, task: str, chance_floor: float
-) -> tuple[CheckStatus, str]:
+def _control(evidence: Evidence, name: str, record: TaskRecord) -> tuple[CheckStatus, str]:
+    task, floor = record.name, record.chance_floor
     arm, samples = evidence.arm(name), evidence.samples(name, task)
+    if record.control_floor is not None:
+        # Saying that there is no answer is right in the other samples, and no leak.
+        samples = tuple(sample for sample in samples if sample.needle_depth is not None)
+        floor = record.control_floor
     if arm is None or not samples:
         return "MISSING", "this control was not run, so a leak cannot be excluded"
-    status, text = control_verdict(exact(samples), len(samples), chance_floor)
+    status, text = control_verdict(exact(samples), len(samples), floor)
     incomplete = evidence.incomplete(arm, task)
     if status == "OK" and incomplete:
         return "MISSING", incomplete

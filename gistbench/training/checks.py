@@ -166,8 +166,8 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
         # The shortest first stage too, with some of its needles: workers build them, much later.
         lengths = (*config.data.curriculum, config.data.context_tokens)
         shortest = int(min(lengths) * (1 - config.data.length_jitter))
-        tried = [(shortest, index) for index in range(TRIED)]
-        *_, example = (
+        tried = [(n, i) for n in (shortest, config.data.context_tokens) for i in range(TRIED)]
+        examples = [
             build_example(
                 base.tokenizer,
                 task=task,
@@ -175,10 +175,11 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
                 index=index,
                 seed=config.training.seed,
             )
-            for length, index in [*tried, (config.data.context_tokens, 0)]
-        )
-        longest = max(longest, example.num_tokens + config.num_gists)
-        supervised = max(supervised, len(example.answer))
+            for length, index in tried
+        ]
+        full = max(example.num_tokens for example in examples)
+        longest = max(longest, full + config.num_gists)
+        supervised = max(supervised, *(len(example.answer) for example in examples))
     gists = f"{config.num_gists} gists, " if config.num_gists else ""
     if config.data.max_length is not None and longest > config.data.max_length:
         raise UsageError(

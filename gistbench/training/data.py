@@ -59,7 +59,7 @@ def build_example(
     except ValueError as error:
         raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
     prompt = split_prompt(tokenizer, sample.context, sample.question)
-    # The answer follows a question that never changes: its tokens need no context.
+    # An answer is tokenised with its question: its tokens need no context.
     answer = answer_ids(tokenizer, sample.question, sample.answer)
     return Example(prompt.context, prompt.question, answer)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -148,11 +149,15 @@ class GistTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         peft_model = self.accelerator.unwrap_model(model or self.model)
         assert isinstance(peft_model, PeftModel)
-        differing = load_adapter_weights(peft_model, folder)
-        if differing is not None:
+        try:
+            differing = load_adapter_weights(peft_model, folder)
+            wrong = f"first difference at {differing}" if differing is not None else None
+        except (OSError, SafetensorError) as error:
+            wrong = f"its file cannot be read, {str(error).splitlines()[0]}"
+        if wrong is not None:
             raise UsageError(
-                f"{folder} does not hold this training's adapter (first difference at {differing});"
-                " remove that folder to resume from an earlier one"
+                f"{folder} does not hold this training's adapter ({wrong}); remove that folder to "
+                "resume from an earlier one"
             )
 
 

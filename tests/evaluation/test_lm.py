@@ -13,6 +13,7 @@ from gistbench.errors import UsageError
 from gistbench.evaluation.answers import AnswerFile
 from gistbench.evaluation.engine import Engine, cut_at
 from gistbench.evaluation.lm import ArmLM, with_donors
+from gistbench.models.prompts import PromptTokens
 from tests.fixtures.engines import make_doc, make_engine, make_prompt
 
 GREEDY = {"do_sample": False, "temperature": 0.0, "max_gen_toks": 8, "until": ["\n", "."]}
@@ -167,3 +168,18 @@ def test_a_donor_is_another_document_that_states_its_answer(engine: Engine) -> N
         first.sample_id,
     ]
     assert with_donors([first, sibling])[0].donor is None
+
+
+def test_a_donor_does_not_hold_the_answer_that_it_must_not_know(engine: Engine) -> None:
+    first, second, third = (make_prompt(engine.base.tokenizer, index) for index in range(3))
+    second = replace(second, context_text=f"Elsewhere {first.answer} is stated too.")
+    assert with_donors([first, second, third])[0].donor == third
+
+
+def test_a_donor_was_asked_the_same_where_there_is_one(engine: Engine) -> None:
+    first, second, third = (make_prompt(engine.base.tokenizer, index) for index in range(3))
+    other = PromptTokens(second.tokens.context, [*second.tokens.question, 1])
+    asked_otherwise = replace(second, tokens=other)
+    assert with_donors([first, asked_otherwise, third])[0].donor == third
+    donor = with_donors([first, asked_otherwise])[0].donor
+    assert donor == asked_otherwise

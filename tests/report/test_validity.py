@@ -90,6 +90,23 @@ def test_swapped_gists_must_be_another_documents(gpu_run, read, donor):
     assert passkey(evidence).outcome == "NOT_MEASURED"
 
 
+@pytest.mark.parametrize(("leaks", "status"), [(True, "INVALID-LEAK"), (False, "OK")])
+def test_a_leak_does_not_hide_among_documents_that_hold_no_answer(gpu_run, read, leaks, status):
+    """As niah_absent: saying "none" everywhere is right in half of the samples, and no leak."""
+
+    def half_absent(sample):
+        absent = sample.index % 2 == 1
+        changes = {"needle_depth": None, "depth": None} if absent else {}
+        if sample.arm == "swapped":
+            right = float(absent != leaks)
+            changes["scores"] = {**sample.scores, "exact_match": right, "contains": right}
+        return sample.model_copy(update=changes)
+
+    floors = {"chance_floor": 0.5, "control_floor": 1e-5}
+    evidence = read(gpu_run.but(sample_change=half_absent, task_changes=floors))
+    assert statuses(evidence)["control_swapped"] == status
+
+
 def test_the_swapped_control_tells_how_often_the_answer_followed_the_gists(gpu_run, read):
     text = next(c.text for c in validity_checks(read(gpu_run)) if c.id == "control_swapped")
     assert "states the other document's key in 40 of 40" in text

@@ -233,6 +233,7 @@ def test_groups_hold_tasks_that_exist() -> None:
     [
         (" none", "none", 1, 0, 1),
         (" None of", "none", 0, 0, 1),
+        (" None", "none", 1, 0, 1),
         (" 48213", "none", 0, 1, 0),
         (" 48213", "48213", 1, 1, 0),
         (" none", "48213", 0, 0, 1),

@@ -192,3 +192,15 @@ def test_the_state_of_another_adapter_is_refused(killed: Path, tiny_base: Path) 
     save_file(weights, state)
     with pytest.raises(UsageError, match="does not hold this training's adapter"):
         train(tiny_config(tiny_base), killed, device="cpu")
+
+
+@pytest.mark.parametrize("damage", ["cut short", "missing"])
+def test_a_damaged_state_is_named(killed: Path, tiny_base: Path, damage: str) -> None:
+    shutil.rmtree(killed / "checkpoint-4")
+    weights = killed / "checkpoint-2" / "adapter_model.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"checkpoint-2.*(cannot be read|does not hold)"):
+        train(tiny_config(tiny_base), killed, device="cpu")
