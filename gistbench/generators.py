@@ -47,8 +47,10 @@ def expand(names: tuple[str, ...]) -> tuple[str, ...]:
     """Task names with every group replaced by its tasks, each once.
 
     Raises:
-        UsageError: An unknown name, with the nearest one.
+        UsageError: No name, or an unknown one, with the nearest.
     """
+    if not names:
+        raise UsageError("--tasks names no task; `gistbench tasks` lists those that there are")
     found = [task for name in names for task in task_groups().get(name, (name,))]
     require_tasks(tuple(found))
     return tuple(dict.fromkeys(found))

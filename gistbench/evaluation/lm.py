@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -161,10 +162,11 @@ def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
     given = []
     for place, prompt in enumerate(prompts):
         others = [prompts[(place + step) % len(prompts)] for step in range(1, len(prompts))]
-        willing = [other for other in others if may_give(other, prompt)]
         # Best one that was asked the same: its own answer is what its gists would give away.
-        alike = [other for other in willing if other.tokens.question == prompt.tokens.question]
-        given.append(replace(prompt, donor=next(iter([*alike, *willing]), None)))
+        alike = (other for other in others if other.tokens.question == prompt.tokens.question)
+        # Chained lazily: texts are searched only until a donor is found.
+        willing = (other for other in chain(alike, others) if may_give(other, prompt))
+        given.append(replace(prompt, donor=next(willing, None)))
     return given
 
 

@@ -226,6 +226,8 @@ def test_groups_hold_tasks_that_exist() -> None:
     assert expanded == ("niah_uuid", *groups["gistbench_core"])
     with pytest.raises(UsageError, match="gistbench_core"):
         generators.expand(("gistbench_cor",))
+    with pytest.raises(UsageError, match="names no task"):
+        generators.expand(())
 
 
 @pytest.mark.parametrize(
