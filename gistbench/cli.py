@@ -298,7 +298,7 @@ def _command(config: RunConfig) -> str:
             words.append(flag)
         elif isinstance(value, list):
             words.append(f"{flag} {shlex.quote(','.join(map(str, value)))}")
-        elif value not in (None, False):
+        elif value is not None and value is not False:  # 0 is a value, and equal to False
             words.append(f"{flag} {shlex.quote(str(value))}")
     return " ".join(words)
 

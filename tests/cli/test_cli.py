@@ -242,9 +242,12 @@ def test_the_command_of_a_record_can_be_pasted_into_a_shell(
     base = tmp_path / "my models" / "tiny"
     shutil.copytree(tiny_base, base)
     words = ("run", "--models", "full", "--base", base, "--samples", "2", "--device", "cpu")
-    succeed(*words, "--context-tokens", "160", "--output", "out")
+    words += ("--context-tokens", "160", "--timing-rounds", "0", "--seed", "0")
+    succeed(*words, "--output", "out")
     command = json.loads(Path("out/run.json").read_text(encoding="utf-8"))["command"]
     assert str(base) in shlex.split(command)
+    assert "--timing-rounds 0" in command  # a zero is a value
+    assert "--seed 0" in command
 
 
 def test_sample_prints_the_whole_prompt_that_ran(succeed: Command, tiny_run: Path) -> None:
