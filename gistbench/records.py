@@ -90,6 +90,9 @@ class SampleRecord(Record):
         scores: exact_match (the score), contains, digit_accuracy and what else the task counts:
             each 0 to 1.
         donor_sample_id: For the swapped control, the sample whose gists were used.
+        entropy_bits: Bits that the answer holds for who knows the task but not the document.
+        nominal_tokens: Length that the run asked of this sample's task, its `TaskRecord`'s
+            `context_tokens`; None in runs of one length.
     """
 
     schema_version: Literal[1] = 1
@@ -114,6 +117,8 @@ class SampleRecord(Record):
     scores: dict[str, float]
     timing: Timing
     donor_sample_id: str | None = None
+    entropy_bits: float | None = None
+    nominal_tokens: int | None = None
 
 
 # ---------------------------------------------------------------------------------------- memory
@@ -200,6 +205,8 @@ class ArmRecord(Record):
         weights: "base" or "base+adapter".
         trained_on: Task families in the training data of these weights; empty for a base model.
         complete: False while samples are missing (a killed run).
+        budget_tokens: Context tokens that the arm may keep, where its name gives a budget.
+        sees_question: Whether it knows the question before it reads, as no compressor does.
     """
 
     name: str
@@ -214,6 +221,8 @@ class ArmRecord(Record):
     throughput_rounds: tuple[ThroughputRound, ...] | NotMeasured
     weights_bytes: int
     warnings: tuple[str, ...] = ()
+    budget_tokens: int | None = None
+    sees_question: bool = False
 
 
 class BaseModelRecord(Record):
@@ -288,12 +297,41 @@ class Provenance(Record):
     device_total_bytes: int | None = None
 
 
+class NotApplicable(Record):
+    """An arm that cannot take part at one length: neither a failure nor a zero.
+
+    Attributes:
+        context_tokens: Length of the contexts.
+        reason: What stands against it, as a sentence without its full stop.
+    """
+
+    arm: str
+    context_tokens: int
+    reason: str
+
+
+class PartRecord(Record):
+    """A run that a merged run was made of."""
+
+    created: str
+    command: str
+    git_commit: str | None
+    device_name: str
+    arms: tuple[str, ...]
+    tasks: tuple[str, ...]
+    context_tokens: int
+    samples_sha256: str = Field(description="of its samples.jsonl")
+
+
 class RunRecord(Record):
     """run.json: everything but the samples and the memory ticks.
 
     Attributes:
         checkpoint: The gist checkpoint.
         tuned_checkpoint: The one of the arm full-tuned. Older runs had no such arm.
+        tasks: One for each task and length. Criteria are judged at the length of the first.
+        not_applicable: Arms that cannot take part at some length.
+        parts: What a merged run was made of; empty for a run of its own.
     """
 
     schema_version: Literal[1] = 1
@@ -306,6 +344,8 @@ class RunRecord(Record):
     tuned_checkpoint: CheckpointRecord | None = None
     tasks: tuple[TaskRecord, ...]
     arms: tuple[ArmRecord, ...]
+    not_applicable: tuple[NotApplicable, ...] = ()
+    parts: tuple[PartRecord, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -135,6 +135,8 @@ def evaluate(job: Job) -> None:
     arm = ArmRecord(
         name=job.arm,
         description=loaded.engine.arm.about.description,
+        budget_tokens=loaded.engine.arm.about.budget_tokens,
+        sees_question=loaded.engine.arm.sees_question,
         weights="base+adapter" if loaded.manifest is not None else "base",
         trained_on=loaded.manifest.trained_on if loaded.manifest is not None else (),
         complete=len(samples) == job.samples * len(job.tasks),
@@ -203,13 +205,13 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
     tasks: list[TaskRecord] = []
     for name in job.tasks:
         entries = results["samples"][name]
-        records = [_sample_record(job.arm, name, entry, model) for entry in entries]
+        records = [_sample_record(job, name, entry, model) for entry in entries]
         samples += records
         tasks.append(_task_record(job, name, records))
     return samples, tuple(tasks)
 
 
-def _sample_record(arm: str, task: str, entry: dict[str, Any], model: ArmLM) -> SampleRecord:
+def _sample_record(job: Job, task: str, entry: dict[str, Any], model: ArmLM) -> SampleRecord:
     doc = entry["doc"]
     prompt_hash = hashlib.sha256((doc["context"] + doc["question"]).encode()).hexdigest()
     response = model.responses[prompt_hash]
@@ -220,7 +222,7 @@ def _sample_record(arm: str, task: str, entry: dict[str, Any], model: ArmLM) -> 
         needle = doc["context"][start:end]
         excerpt = doc["context"][max(0, start - EXCERPT_CHARACTERS) : end + EXCERPT_CHARACTERS]
     return SampleRecord(
-        arm=arm,
+        arm=job.arm,
         task=task,
         sample_id=doc["id"],
         index=doc["index"],
@@ -231,6 +233,8 @@ def _sample_record(arm: str, task: str, entry: dict[str, Any], model: ArmLM) -> 
         excerpt=excerpt,
         excerpt_needle=needle,
         expected=doc["answer"],
+        entropy_bits=doc.get("entropy_bits"),
+        nominal_tokens=job.context_tokens,
         scores={name: float(entry[name]) for name in entry["metrics"]},
         **response.model_dump(),
     )
