@@ -136,6 +136,19 @@ def scorecard(run_dir: Path) -> None:
     _show(run_dir)
 
 
+@app.command(name="merge")
+def merge_runs(*run_dirs: Path, output: Path) -> None:
+    """Make one run out of several on the same samples: other arms, tasks or lengths.
+
+    Args:
+        run_dirs: Directories that `gistbench run` wrote; the first decides the length judged.
+        output: The merged run directory.
+    """
+    from gistbench.bench.merge import merge as make_one
+
+    _show(make_one(run_dirs, output))
+
+
 @app.command
 def sample(run_dir: Path, sample_id: str) -> None:
     """Print a sample's whole prompt, regenerated from its seed and held against its hash.

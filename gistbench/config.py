@@ -168,6 +168,9 @@ class RunConfig(Config):
     quantization: Quantization = Field("none", description="of the weights, in every arm alike")
     batch_size: int = Field(1, ge=1, description="samples answered together")
     contexts_held: int = Field(32, ge=1, description="contexts of the memory and speed verdicts")
+    parallel_arms: int = Field(
+        1, ge=1, description="arms that answer at once; above 1, their times are not measured"
+    )
     timing_rounds: int = Field(3, ge=0, description="alternating rounds of the speed measurement")
     allow_other_precision: bool = Field(
         False, description="accept weights other than those the checkpoint was trained on"

@@ -87,6 +87,7 @@ class SampleRecord(Record):
         excerpt: Text around the needle; `excerpt_needle` is the needle within it.
         output: The raw generated text.
         output_tokens: Tokens generated, the stop included.
+        timing: Of the batch that this sample was answered in; not measured where arms ran at once.
         scores: exact_match (the score), contains, digit_accuracy and what else the task counts:
             each 0 to 1.
         donor_sample_id: For the swapped control, the sample whose gists were used.
@@ -115,7 +116,7 @@ class SampleRecord(Record):
     output: str
     output_tokens: int
     scores: dict[str, float]
-    timing: Timing
+    timing: Timing | NotMeasured
     donor_sample_id: str | None = None
     entropy_bits: float | None = None
     nominal_tokens: int | None = None

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import random
 import re
 import sys
@@ -292,7 +293,7 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
         rows.append({**asdict(sample), "prompt_sha256": digest})
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial")
+        partial = kept.with_suffix(f".{os.getpid()}.partial")  # others may be at it too
         partial.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
         partial.replace(kept)
     return {"test": Dataset.from_list(rows)}

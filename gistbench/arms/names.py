@@ -167,22 +167,37 @@ def with_controls(models: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(wanted, key=lambda name: (name != "gist", wanted.index(name))))
 
 
-def require_possible(names: tuple[str, ...], context_tokens: int) -> None:
-    """Refuse arms that cannot answer here, before any of them has begun.
+def not_applicable(names: tuple[str, ...], context_tokens: int) -> dict[str, str]:
+    """Arms that cannot take part at this length, and why.
 
     Args:
         names: Arms of a run.
         context_tokens: Tokens of every context.
 
+    Returns:
+        Arm -> what stands against it, as a sentence without its full stop.
+
     Raises:
-        UsageError: A budget exceeds the context.
+        UsageError: Nothing but controls would be left.
+    """
+    reasons = {}
+    for name in names:
+        if reason := _reason_against(find_arm_name(name), context_tokens):
+            reasons[name] = reason
+    left = [name for name in names if name not in reasons and not find_arm_name(name).is_control]
+    if reasons and not left:
+        raise UsageError(f"no arm of this run can take part: {next(iter(reasons.values()))}")
+    return reasons
+
+
+def require_possible(names: tuple[str, ...]) -> None:
+    """Refuse arms that cannot run on this machine, before any of them has begun.
+
+    Raises:
         PrerequisiteError: A package of an optional extra is missing.
     """
     for name in names:
-        arm = find_arm_name(name)
-        if arm.budget_tokens is not None:
-            require_budget(name, arm.budget_tokens, context_tokens)
-        require_packages(arm)
+        require_packages(find_arm_name(name))
 
 
 def require_budget(
@@ -193,12 +208,26 @@ def require_budget(
     Raises:
         UsageError: Says which budgets the arm can have.
     """
-    if not least_tokens <= budget_tokens <= context_tokens:
-        family = name.removesuffix(f"-{budget_tokens}")
-        raise UsageError(
-            f"arm {name} cannot keep {budget_tokens:,} of {context_tokens:,} context tokens: "
-            f"{family} takes a budget from {least_tokens} to {context_tokens:,} here"
-        )
+    if reason := _budget_fault(name, budget_tokens, context_tokens, least_tokens):
+        raise UsageError(reason)
+
+
+def _reason_against(arm: ArmName, context_tokens: int) -> str | None:
+    if arm.budget_tokens is None:
+        return None
+    return _budget_fault(arm.name, arm.budget_tokens, context_tokens)
+
+
+def _budget_fault(
+    name: str, budget_tokens: int, context_tokens: int, least_tokens: int = 1
+) -> str | None:
+    if least_tokens <= budget_tokens <= context_tokens:
+        return None
+    family = name.removesuffix(f"-{budget_tokens}")
+    return (
+        f"arm {name} cannot keep {budget_tokens:,} of {context_tokens:,} context tokens: "
+        f"{family} takes a budget from {least_tokens} to {context_tokens:,} here"
+    )
 
 
 def require_packages(arm: ArmName) -> None:

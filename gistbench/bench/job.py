@@ -17,18 +17,20 @@ from gistbench.records import (
 
 PROBE_FILE = "probe.json"
 
-Mode = Literal["probe", "evaluate", "timing"]
+Mode = Literal["probe", "prepare", "evaluate", "timing"]
 
 
 class Job(Record):
     """One worker's order.
 
     Attributes:
-        mode: "probe": load, say what is here, measure one prefill. "evaluate": answer all
-            samples, then measure the steady state. "timing": one round of the speed measurement.
+        mode: "probe": load, say what is here, measure one prefill. "prepare": build the samples
+            and leave them to the other processes. "evaluate": answer all samples, then measure
+            the steady state. "timing": one round of the speed measurement.
         folder: Where the run keeps its work.
         checkpoint: Trained with objective gist.
         tuned_checkpoint: Trained with objective full.
+        parallel_arms: Processes that may answer at the same time as this one, itself included.
         round_index: Of a timing round.
     """
 
@@ -52,6 +54,7 @@ class Job(Record):
     allow_other_precision: bool
     trust_remote_code: bool
     keep_gists: bool = False
+    parallel_arms: int = 1
     round_index: int = 0
 
 

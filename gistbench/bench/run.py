@@ -10,16 +10,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from gistbench import __version__, generators
-from gistbench.arms.names import find_arm_name, require_possible, with_controls
-from gistbench.bench.checkpoints import Checkpoints, find_checkpoints
-from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Job, Mode, Probe, TimingResult
+from gistbench import generators
+from gistbench.arms.names import (
+    find_arm_name,
+    not_applicable,
+    require_possible,
+    with_controls,
+)
+from gistbench.bench.checkpoints import find_checkpoints
+from gistbench.bench.claim import claim
+from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Probe, TimingResult
 from gistbench.bench.processes import run_worker
+from gistbench.bench.state import Display, Run
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
 from gistbench.models.catalog import find_model
@@ -30,6 +37,7 @@ from gistbench.records import (
     SAMPLES_FILE,
     ArmRecord,
     MemoryRecord,
+    NotApplicable,
     NotMeasured,
     RunRecord,
     SampleRecord,
@@ -42,70 +50,9 @@ from gistbench.records import (
     write_jsonl,
 )
 
-WORK_FOLDER = "work"
 DEFAULT_SAMPLES = 200
 MIN_SAMPLES = 6
 LOAD_SECONDS = 12.0
-
-
-class Display(Protocol):
-    """What a run tells the person watching."""
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-
-    def arm(self, arm: str, text: str) -> None:
-        """What an arm is doing, when it is not answering samples."""
-
-    def progress(self, arm: str, task: str, done: int, total: int) -> None:
-        """Samples answered."""
-
-
-@dataclass(slots=True)
-class Run:
-    """One run in progress."""
-
-    config: RunConfig
-    folder: Path
-    display: Display
-    command: str
-    arms: tuple[str, ...]
-    checkpoints: Checkpoints
-    base: str
-    samples: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def work(self) -> Path:
-        """Where unfinished things lie."""
-        return self.folder / WORK_FOLDER
-
-    def job(self, mode: Mode, arm: str, *, round_index: int = 0) -> Job:
-        """An order for a worker."""
-        config = self.config
-        return Job(
-            mode=mode,
-            arm=arm,
-            folder=str(self.work.resolve()),
-            base=self.base,
-            revision=config.revision,
-            checkpoint=config.checkpoint,
-            tuned_checkpoint=config.tuned_checkpoint,
-            tasks=config.tasks,
-            context_tokens=config.context_tokens,
-            samples=max(1, self.samples),
-            seed=config.seed,
-            split=config.split,
-            device=config.device,
-            dtype=config.dtype,
-            quantization=config.quantization,
-            batch_size=config.batch_size,
-            contexts_held=config.contexts_held,
-            allow_other_precision=config.allow_other_precision,
-            trust_remote_code=config.trust_remote_code,
-            keep_gists=mode == "evaluate" and "swapped" in self.arms,
-            round_index=round_index,
-        )
 
 
 def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> Path:
@@ -124,8 +71,10 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
         UsageError: Something in the settings cannot be; nothing done before is lost.
     """
     config = config.model_copy(update={"tasks": generators.expand(config.tasks)})
-    arms = with_controls(config.models)
-    require_possible(arms, config.context_tokens)
+    wanted = with_controls(config.models)
+    excluded = not_applicable(wanted, config.context_tokens)
+    arms = tuple(arm for arm in wanted if arm not in excluded)
+    require_possible(arms)
     checkpoints = find_checkpoints(config, arms)
     least = max(
         int(generators.task_definition(task)["metadata"].get("least_samples", 2))
@@ -139,81 +88,19 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     base = base_of(config.checkpoint, config.base, config.tuned_checkpoint)
     find_model(base)
     check_writable(folder)
-    state = Run(config, folder, display, command, arms, checkpoints, base)
-    if not _claim(state):
+    state = Run(config, folder, display, command, arms, excluded, checkpoints, base)
+    if not claim(state):
         display.say(f"{folder} already holds this run, complete; nothing to do")
         return folder
     found = _probe(state)
     _choose_samples(state, found)
-    results = {arm: _evaluate(state, arm) for arm in state.arms}
+    for reason in excluded.values():
+        display.say(f"not applicable: {reason}")
+    results = _evaluate_all(state)
     rounds = _timing(state, on_gpu=found.provenance.device.startswith("cuda"))
     _write(state, found, results, rounds)
     shutil.rmtree(state.work, ignore_errors=True)
     return folder
-
-
-def _claim(state: Run) -> bool:
-    """Take the directory for these settings; say whether anything is left to do."""
-    settings = state.config.model_dump(mode="json")
-    finished = state.folder / RUN_FILE
-    started = state.work / "settings.json"
-    if finished.is_file():
-        record = read_json(finished, RunRecord)
-        _require_same(record.settings, settings, state.folder)
-        _require_unchanged(state, record)
-        return False
-    # Also what the names in the settings stand for: a checkpoint trained anew is another one.
-    claim = {
-        **settings,
-        "checkpoint_sha256": state.checkpoints.gist_sha256,
-        "tuned_checkpoint_sha256": state.checkpoints.tuned_sha256,
-        "gistbench_version": __version__,
-        "task_versions": {name: _version(name) for name in state.config.tasks},
-    }
-    # Without a probe nothing was measured yet: settings that were refused can be mended.
-    if started.is_file() and (state.work / "probe.json").is_file():
-        _require_same(json.loads(started.read_text(encoding="utf-8")), claim, state.folder)
-        state.display.say(f"going on with the run in {state.folder}")
-        return True
-    occupied = not started.is_file() and state.folder.exists()
-    if occupied and (not state.folder.is_dir() or any(state.folder.iterdir())):
-        raise UsageError(
-            f"{state.folder} is in use by something else than a run; choose another --output"
-        )
-    write_atomically(started, json.dumps(claim, indent=2) + "\n")
-    return True
-
-
-def _require_unchanged(state: Run, record: RunRecord) -> None:
-    """Refuse to pass an old result off as that of a new checkpoint or task."""
-    changed = []
-    config, now = state.config, state.checkpoints
-    for before, sha256, name in (
-        (record.checkpoint, now.gist_sha256, config.checkpoint),
-        (record.tuned_checkpoint, now.tuned_sha256, config.tuned_checkpoint),
-    ):
-        if (before.sha256 if before else None) != sha256:
-            changed.append(f"checkpoint {name}")
-    changed += [f"task {task.name}" for task in record.tasks if task.version != _version(task.name)]
-    if changed:
-        raise UsageError(
-            f"{state.folder} holds a finished run, but {' and '.join(changed)} changed since; "
-            "choose another --output to run again"
-        )
-
-
-def _version(task: str) -> str:
-    return str(generators.task_definition(task)["metadata"]["version"])
-
-
-def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if differing:
-        name = differing[0]
-        raise UsageError(
-            f"{folder} holds a run with other settings ({name} {before.get(name)!r}, now "
-            f"{now.get(name)!r}); choose another --output"
-        )
 
 
 def _probe(state: Run) -> Probe:
@@ -265,6 +152,45 @@ def samples_for(
         f"{samples} samples: one context took {prefill_seconds:.1f} s to read here, and about "
         f"{config.time_budget_seconds:.0f} s were allowed (at least {MIN_SAMPLES})"
     )
+
+
+def _evaluate_all(state: Run) -> dict[str, ArmResult]:
+    """Every arm's answers: one arm after the other, or as many at once as the settings allow.
+
+    An arm that fails lets those that have begun finish, so that nothing of theirs is lost.
+    """
+    at_once = min(state.config.parallel_arms, len(state.arms))
+    if at_once == 1:
+        return {arm: _evaluate(state, arm) for arm in state.arms}
+    _prepare(state, at_once)
+    begun: dict[str, Future[ArmResult]] = {}
+
+    def evaluate(arm: str) -> ArmResult:
+        # The control reuses what the gist arm compresses; that one stands first in the queue.
+        if arm == "swapped" and "gist" in begun:
+            begun["gist"].result()
+        return _evaluate(state, arm)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        for arm in state.arms:
+            begun[arm] = pool.submit(evaluate, arm)
+        try:
+            return {arm: future.result() for arm, future in begun.items()}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _prepare(state: Run, at_once: int) -> None:
+    """Build the samples once, tasks side by side, before several arms ask for them."""
+    done = state.work / "samples.prepared"
+    if done.is_file():
+        return
+    state.display.say("building the samples")
+    with ThreadPoolExecutor(at_once) as pool:
+        jobs = [state.job("prepare", task, tasks=(task,)) for task in state.config.tasks]
+        list(pool.map(lambda job: run_worker(job, lambda _: None), jobs))
+    done.touch()
 
 
 def _evaluate(state: Run, arm: str) -> ArmResult:
@@ -335,6 +261,10 @@ def _write(
         tuned_checkpoint=checkpoint_record(tuned) if tuned else None,
         tasks=results[state.arms[0]].tasks,
         arms=tuple(arms),
+        not_applicable=tuple(
+            NotApplicable(arm=arm, context_tokens=state.config.context_tokens, reason=reason)
+            for arm, reason in state.excluded.items()
+        ),
         notes=tuple(state.notes),
     )
     write_jsonl(state.folder / SAMPLES_FILE, samples)

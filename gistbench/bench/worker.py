@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gistbench.bench.job import (
     ArmResult,
     Event,
     Job,
+    Mode,
     Probe,
     SteadyResult,
     TimingResult,
@@ -31,10 +33,13 @@ from gistbench.errors import GistbenchError, UsageError
 from gistbench.evaluation.answers import AnswerFile
 from gistbench.evaluation.lm import ArmLM, with_donors
 from gistbench.measurement import MemorySampler, provenance, timed
+from gistbench.models.catalog import find_model
+from gistbench.models.loading import local_folder
 from gistbench.models.prompts import split_prompt
 from gistbench.records import (
     ArmRecord,
     NotMeasured,
+    PhaseRecord,
     SampleRecord,
     TaskRecord,
     read_json,
@@ -63,7 +68,7 @@ def main() -> None:
     _quiet()
     job = read_json(Path(sys.argv[1]), Job)
     try:
-        {"probe": probe, "evaluate": evaluate, "timing": timing}[job.mode](job)
+        MODES[job.mode](job)
     except GistbenchError as error:
         emit(Event(kind="error", text=str(error)))
         sys.exit(2)
@@ -86,6 +91,26 @@ def probe(job: Job) -> None:
             loaded.engine.hold(prompt)
     found = Probe(base=loaded.record, provenance=provenance(device), prefill_seconds=watch.seconds)
     write_json(Path(job.folder) / PROBE_FILE, found)
+
+
+def prepare(job: Job) -> None:
+    """Build the samples of every task, for the processes that answer them at once."""
+    tokenizer = local_folder(find_model(job.base), revision=job.revision)
+    for name in job.tasks:
+        metadata = generators.task_definition(name)["metadata"]
+        generators.generator(name).load(**{**metadata, **_task_metadata(job, str(tokenizer))})
+
+
+def _task_metadata(job: Job, tokenizer: str) -> dict[str, Any]:
+    """What a task's generator is told besides its YAML."""
+    return {
+        "context_tokens": job.context_tokens,
+        "num_samples": job.samples,
+        "seed": job.seed,
+        "split": job.split,
+        "tokenizer": tokenizer,
+        "cache_folder": str(Path(job.folder) / SAMPLES_FOLDER),
+    }
 
 
 def _require_same_device(job: Job, device: str) -> None:
@@ -141,15 +166,30 @@ def evaluate(job: Job) -> None:
         trained_on=loaded.manifest.trained_on if loaded.manifest is not None else (),
         complete=len(samples) == job.samples * len(job.tasks),
         num_samples=len(samples),
-        phases=sampler.phases(),
+        phases=_phases(job, sampler),
         steady_one=steady.one,
         steady_many=steady.many,
         throughput_rounds=NotMeasured(not_measured="no timing round has run"),
         weights_bytes=loaded.weights_bytes,
     )
     write_jsonl(folder / f"{job.arm}.samples.jsonl", samples)
-    write_jsonl(folder / f"{job.arm}.memory.jsonl", sampler.records())
+    ticks = sampler.records()
+    if job.parallel_arms > 1:  # the device's memory is then everybody's
+        ticks = [tick.model_copy(update={"device_used_bytes": None}) for tick in ticks]
+    write_jsonl(folder / f"{job.arm}.memory.jsonl", ticks)
     write_json(folder / f"{job.arm}.json", ArmResult(arm=arm, tasks=tasks))
+
+
+def _at_once(job: Job) -> NotMeasured:
+    """Why what other processes take part in is not a figure of this one."""
+    return NotMeasured(not_measured=f"up to {job.parallel_arms} arms answered at once")
+
+
+def _phases(job: Job, sampler: MemorySampler) -> tuple[PhaseRecord, ...]:
+    if job.parallel_arms == 1:
+        return sampler.phases()
+    shared = {"device_used_peak_bytes": _at_once(job)}
+    return tuple(phase.model_copy(update=shared) for phase in sampler.phases())
 
 
 def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRecord, ...]]:
@@ -179,14 +219,7 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
     manager = TaskManager(
         include_path=str(generators.tasks_folder()),
         include_defaults=False,
-        metadata={
-            "context_tokens": job.context_tokens,
-            "num_samples": job.samples,
-            "seed": job.seed,
-            "split": job.split,
-            "tokenizer": str(loaded.engine.base.folder),
-            "cache_folder": str(Path(job.folder) / SAMPLES_FOLDER),
-        },
+        metadata=_task_metadata(job, str(loaded.engine.base.folder)),
     )
     missing = set(job.tasks) - set(manager.all_tasks)
     if missing:
@@ -236,7 +269,8 @@ def _sample_record(job: Job, task: str, entry: dict[str, Any], model: ArmLM) -> 
         entropy_bits=doc.get("entropy_bits"),
         nominal_tokens=job.context_tokens,
         scores={name: float(entry[name]) for name in entry["metrics"]},
-        **response.model_dump(),
+        **response.model_dump(exclude={"timing"}),
+        timing=response.timing if job.parallel_arms == 1 else _at_once(job),
     )
 
 
@@ -299,6 +333,14 @@ def _require_room(job: Job, loaded: Loaded, tokens: Any) -> None:
             f"answer exceeds the {loaded.engine.base.max_positions:,} positions of {job.base}; "
             f"pass --context-tokens {loaded.engine.base.max_positions - beside} or less"
         )
+
+
+MODES: dict[Mode, Callable[[Job], None]] = {
+    "probe": probe,
+    "prepare": prepare,
+    "evaluate": evaluate,
+    "timing": timing,
+}
 
 
 def _quiet() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,25 @@ class ContextCache:
         keys = tuple(key[index : index + 1, :, first:].clone() for key in self.keys)
         values = tuple(value[index : index + 1, :, first:].clone() for value in self.values)
         return ContextCache(keys, values, layout)
+
+    def select(self, rows: Sequence[int]) -> ContextCache:
+        """Rows of the batch in the given order, a row as often as it is named.
+
+        Nothing is copied where every row is wanted once and in order.
+        """
+        if list(rows) == list(range(self.layout.batch_size)):
+            return self
+        layout = replace(
+            self.layout,
+            prefix_padding=tuple(self.layout.prefix_padding[row] for row in rows),
+            suffix_padding=tuple(self.layout.suffix_padding[row] for row in rows),
+        )
+        index = torch.tensor(rows, dtype=torch.long, device=self.keys[0].device)
+        return ContextCache(
+            tuple(key.index_select(0, index) for key in self.keys),
+            tuple(value.index_select(0, index) for value in self.values),
+            layout,
+        )
 
 
 def stack(caches: Sequence[ContextCache]) -> ContextCache:

@@ -58,11 +58,18 @@ class Engine:
     def respond(
         self, prompts: Sequence[Prompt], *, until: Sequence[str], max_new_tokens: int
     ) -> list[Response]:
-        """Answer one batch greedily, stopping each row at the first of the stop strings."""
+        """Answer one batch greedily, stopping each row at the first of the stop strings.
+
+        A context that several prompts of the batch ask about is read once: the questions after the
+        first are put to the very cache that was there before they were known.
+        """
+        first_with, row_of = self._distinct(prompts)
         with self.phase("compress"):
             start = self.clock()
-            cache = self.arm.read(self.reader, prompts)
+            read = self.arm.read(self.reader, first_with)
             compress_seconds = self.clock() - start
+        cache = read.select(row_of)
+        del read
         self.arm.share(self.reader, prompts, cache)
         tokenizer = self.base.tokenizer
         ends = {tokenizer.eos_token_id} - {None}
@@ -107,6 +114,19 @@ class Engine:
             )
             for prompt, tokens, kept in zip(prompts, answers.tokens, slots, strict=True)
         ]
+
+    def _distinct(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
+        """The first prompt with each context, and for every prompt which of these has its own."""
+        if not self.arm.reads_context or self.arm.sees_question:
+            return list(prompts), list(range(len(prompts)))
+        places: dict[tuple[int, ...], int] = {}
+        first_with: list[Prompt] = []
+        for prompt in prompts:
+            context = tuple(prompt.tokens.context)
+            if context not in places:
+                places[context] = len(first_with)
+                first_with.append(prompt)
+        return first_with, [places[tuple(prompt.tokens.context)] for prompt in prompts]
 
     def hold(self, prompt: Prompt) -> ContextCache:
         """Read one context and hand over its cache, in memory of its own."""

@@ -55,16 +55,14 @@ class ArmLM(LM):
             prompts = with_donors(self._prompts([requests[place] for place in members]))
             if self.engine.arm.name == "swapped":
                 _require_donors(prompts, str(task))
-            for first in range(0, len(members), self.batch_size):
-                group = slice(first, first + self.batch_size)
-                until, max_new_tokens = _generation(requests[members[first]])
+            for group in _batches(prompts, self.batch_size):
+                until, max_new_tokens = _generation(requests[members[group.start]])
                 responses, resumed = self._answer(prompts[group], until, max_new_tokens)
                 for place, response in zip(members[group], responses, strict=True):
                     outputs[place] = response.output
                     self.responses[response.prompt_sha256] = response
                 if self.progress is not None:
-                    done = min(first + self.batch_size, len(members))
-                    self.progress(str(task), done, len(members), resumed)
+                    self.progress(str(task), group.stop, len(members), resumed)
         return [outputs[place] for place in range(len(requests))]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
@@ -141,6 +139,23 @@ class ArmLM(LM):
         if self.answers is not None:
             self.answers.put(key, responses)
         return responses, False
+
+
+def _batches(prompts: Sequence[Prompt], size: int) -> list[slice]:
+    """Fixed groups of the given size; larger where the questions to one context would be parted."""
+    groups: list[slice] = []
+    first = 0
+    while first < len(prompts):
+        end = min(first + size, len(prompts))
+        while end < len(prompts) and _same_context(prompts[end - 1], prompts[end]):
+            end += 1
+        groups.append(slice(first, end))
+        first = end
+    return groups
+
+
+def _same_context(one: Prompt, other: Prompt) -> bool:
+    return one.tokens.context == other.tokens.context
 
 
 def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from gistbench.metrics import METRICS, format_percent
-from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState
+from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState, Timing
 from gistbench.report.card import ArmFigures, Figure
 from gistbench.report.evidence import Evidence, Samples
 from gistbench.report.statistics import Estimate, mean, wilson
@@ -99,7 +99,12 @@ def _accuracy(samples: Samples) -> dict[str, Figure]:
 
 def _cost(arm: ArmRecord, samples: Samples) -> dict[str, Figure]:
     # Samples of a batch share its timing: one value per batch, for the batch as a whole.
-    timings = list({s.timing.model_dump_json(): s.timing for s in samples}.values())
+    timings = [
+        timing
+        for timing in {s.timing.model_dump_json(): s.timing for s in samples}.values()
+        if isinstance(timing, Timing)
+    ]
+    untimed = next((s.timing for s in samples if isinstance(s.timing, NotMeasured)), None)
     found = {
         "cache_tokens": _median("cache_tokens", [s.cache_tokens for s in samples], samples),
         "cache_bytes": _median("cache_bytes", [s.cache_bytes for s in samples], samples),
@@ -107,10 +112,13 @@ def _cost(arm: ArmRecord, samples: Samples) -> dict[str, Figure]:
             "compress_seconds",
             [t.compress_seconds for t in timings if t.compress_seconds is not None],
             samples,
-            "this arm reads no context of its own",
+            untimed.not_measured if untimed else "this arm reads no context of its own",
         ),
         "first_token_seconds": _median(
-            "first_token_seconds", [t.first_token_seconds for t in timings], samples
+            "first_token_seconds",
+            [t.first_token_seconds for t in timings],
+            samples,
+            untimed.not_measured if untimed else "no samples were answered",
         ),
         "decode_tokens_per_second": _median(
             "decode_tokens_per_second",
@@ -120,7 +128,7 @@ def _cost(arm: ArmRecord, samples: Samples) -> dict[str, Figure]:
                 if t.decode_steps > 0 and t.decode_seconds > 0
             ],
             samples,
-            "no answer was longer than one token",
+            untimed.not_measured if untimed else "no answer was longer than one token",
         ),
         "throughput": _throughput(arm),
         "steady_one": _steady(arm.steady_one),
@@ -146,7 +154,7 @@ def _median(
         first, _, third = statistics.quantiles(values, n=4, method="inclusive")
         low, high = first, third
         detail = f"median; quartiles {show(first)} to {show(third)}, n = {n:,}"
-    batch = max(sample.timing.batch_size for sample in samples)
+    batch = max((s.timing.batch_size for s in samples if isinstance(s.timing, Timing)), default=1)
     if metric.endswith(("_seconds", "_per_second")) and batch > 1:
         detail += f" batches of up to {batch} samples, each timed as a whole"
     return Figure(value=middle, low=low, high=high, n=n, text=show(middle), detail=detail)

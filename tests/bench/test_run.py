@@ -443,12 +443,47 @@ def test_a_context_longer_than_the_positions_is_refused(
     assert "--context-tokens" in text
 
 
-def test_a_budget_beyond_the_context_is_refused_before_any_arm_begins(
+def test_a_budget_beyond_the_context_alone_is_refused_before_any_arm_begins(
     settings: Settings, in_process: InProcess, tmp_path: Path
 ) -> None:
-    text = refusal(settings(models=("gist", "truncate-161")), tmp_path)
+    text = refusal(settings(models=("truncate-161",)), tmp_path)
     assert "arm truncate-161 cannot keep 161 of 160 context tokens" in text
     assert not in_process.jobs
+
+
+def test_an_arm_that_cannot_take_part_is_neither_a_failure_nor_a_zero(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    record = start(settings(models=("full", "truncate-161"), samples=2), tmp_path)
+    assert tuple(arm.name for arm in record.arms) == ("full", "none")
+    (cell,) = record.not_applicable
+    assert (cell.arm, cell.context_tokens) == ("truncate-161", CONTEXT_TOKENS)
+    assert "cannot keep 161 of 160" in cell.reason
+
+
+def test_arms_at_once_give_the_answers_of_arms_in_turn_and_claim_no_times(
+    finished: Finished, settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    record = start(settings(parallel_arms=3), tmp_path)
+    assert without_times(tmp_path) == without_times(finished[0])
+    assert {type(sample.timing) for sample in samples_of(tmp_path)} == {NotMeasured}
+    for arm in record.arms:
+        assert all(isinstance(p.device_used_peak_bytes, NotMeasured) for p in arm.phases)
+    # The control waits for the caches that it reuses, and samples are built before all arms.
+    order = [(job.mode, job.arm) for job in in_process.jobs]
+    assert order.index(("evaluate", "gist")) < order.index(("evaluate", "swapped"))
+    assert order[1] == ("prepare", "niah_passkey")
+
+
+def test_arms_at_once_go_on_in_turn_where_they_stopped(
+    finished: Finished, settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    in_process.stop_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        start(settings(parallel_arms=2), tmp_path)
+    in_process.stop_after = None
+    start(settings(), tmp_path)
+    assert without_times(tmp_path) == without_times(finished[0])
 
 
 def test_a_context_too_short_for_the_needle_is_refused(

@@ -93,3 +93,11 @@ def test_bytes_are_counted_exactly(dtype: torch.dtype) -> None:
     assert (
         ContextCache(tensors, tensors, layout).num_bytes == 2 * 4 * 2 * 5 * 3 * 8 * dtype.itemsize
     )
+
+
+def test_selected_rows_are_those_of_the_batch_as_often_as_they_are_named() -> None:
+    batch = make_cache(20, 3, (0, 5, 12))
+    chosen = batch.select([2, 0, 2])
+    for place, row in enumerate((2, 0, 2)):
+        assert_same(chosen.row(place), batch.row(row))
+    assert batch.select([0, 1, 2]) is batch

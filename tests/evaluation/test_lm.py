@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from lm_eval.api.instance import Instance
 
+from gistbench import generators
+from gistbench.arms.base import Prompt, Reader
+from gistbench.arms.gist import Gist
+from gistbench.core.cache import ContextCache
 from gistbench.errors import UsageError
 from gistbench.evaluation.answers import AnswerFile
 from gistbench.evaluation.engine import Engine, cut_at
@@ -183,3 +188,40 @@ def test_a_donor_was_asked_the_same_where_there_is_one(engine: Engine) -> None:
     assert with_donors([first, asked_otherwise, third])[0].donor == third
     donor = with_donors([first, asked_otherwise])[0].donor
     assert donor == asked_otherwise
+
+
+class CountingArm(Gist):
+    """Says what it was asked to read."""
+
+    read_ids: ClassVar[list[list[str]]] = []
+
+    def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
+        self.read_ids.append([prompt.sample_id for prompt in prompts])
+        return super().read(reader, prompts)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_two_questions_to_one_document_are_put_to_the_same_gists(
+    tiny_base: Path, tiny_checkpoint: Path, batch_size: int
+) -> None:
+    whole = make_engine("gist", tiny_base, tiny_checkpoint)
+    requests = []
+    for index in range(6):
+        asked = generators.generator("niah_two_questions").build_sample(
+            whole.base.tokenizer,
+            task="niah_two_questions",
+            split="test",
+            context_tokens=160,
+            index=index,
+            seed=0,
+        )
+        requests.append(request_for({**asdict(asked)}))
+    CountingArm.read_ids.clear()
+    engine = replace(whole, arm=CountingArm())
+    together = ArmLM(engine, batch_size=batch_size, identity={})
+    shared = together.generate_until(requests)
+    # Each document was read once, before its second question was known to the batch's cache.
+    read = [sample for batch in CountingArm.read_ids for sample in batch]
+    assert [sample.rsplit("/", 1)[1] for sample in read] == ["0", "2", "4"]
+    apart = ArmLM(whole, batch_size=1, identity={})
+    assert shared == [apart.generate_until([request])[0] for request in requests]

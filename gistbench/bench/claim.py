@@ -1,0 +1,83 @@
+"""A run directory belongs to its settings: the same ones go on there, others are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gistbench import __version__, generators
+from gistbench.bench.state import Run
+from gistbench.config import RunConfig, validate
+from gistbench.errors import UsageError
+from gistbench.records import RUN_FILE, RunRecord, read_json, write_atomically
+
+
+def claim(state: Run) -> bool:
+    """Take the directory for these settings; say whether anything is left to do."""
+    settings = _settings(state.config)
+    finished = state.folder / RUN_FILE
+    started = state.work / "settings.json"
+    if finished.is_file():
+        record = read_json(finished, RunRecord)
+        before = _settings(validate(RunConfig, record.settings, str(finished)))
+        _require_same(before, settings, state.folder)
+        _require_unchanged(state, record)
+        return False
+    # Also what the names in the settings stand for: a checkpoint trained anew is another one.
+    claimed = {
+        **settings,
+        "checkpoint_sha256": state.checkpoints.gist_sha256,
+        "tuned_checkpoint_sha256": state.checkpoints.tuned_sha256,
+        "gistbench_version": __version__,
+        "task_versions": {name: _version(name) for name in state.config.tasks},
+    }
+    # Without a probe nothing was measured yet: settings that were refused can be mended.
+    if started.is_file() and (state.work / "probe.json").is_file():
+        _require_same(json.loads(started.read_text(encoding="utf-8")), claimed, state.folder)
+        state.display.say(f"going on with the run in {state.folder}")
+        return True
+    occupied = not started.is_file() and state.folder.exists()
+    if occupied and (not state.folder.is_dir() or any(state.folder.iterdir())):
+        raise UsageError(
+            f"{state.folder} is in use by something else than a run; choose another --output"
+        )
+    write_atomically(started, json.dumps(claimed, indent=2) + "\n")
+    return True
+
+
+def _require_unchanged(state: Run, record: RunRecord) -> None:
+    """Refuse to pass an old result off as that of a new checkpoint or task."""
+    changed = []
+    config, now = state.config, state.checkpoints
+    for before, sha256, name in (
+        (record.checkpoint, now.gist_sha256, config.checkpoint),
+        (record.tuned_checkpoint, now.tuned_sha256, config.tuned_checkpoint),
+    ):
+        if (before.sha256 if before else None) != sha256:
+            changed.append(f"checkpoint {name}")
+    changed += [f"task {task.name}" for task in record.tasks if task.version != _version(task.name)]
+    if changed:
+        raise UsageError(
+            f"{state.folder} holds a finished run, but {' and '.join(changed)} changed since; "
+            "choose another --output to run again"
+        )
+
+
+def _version(task: str) -> str:
+    return str(generators.task_definition(task)["metadata"]["version"])
+
+
+def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        name = differing[0]
+        raise UsageError(
+            f"{folder} holds a run with other settings ({name} {before.get(name)!r}, now "
+            f"{now.get(name)!r}); choose another --output"
+        )
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """What determines a run's answers; how many arms answer at once does not."""
+    return config.model_dump(mode="json", exclude={"parallel_arms"})

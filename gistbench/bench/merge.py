@@ -1,0 +1,274 @@
+"""`gistbench merge`: runs on the same samples become one, arm beside arm and length beside length.
+
+Parts may differ in arms, tasks and lengths, and in nothing that would make their answers differ:
+base model, precision, device, checkpoints, and the prompts of every task and length that two of
+them share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gistbench.arms.names import find_arm_name
+from gistbench.errors import UsageError
+from gistbench.records import (
+    MEMORY_FILE,
+    RUN_FILE,
+    SAMPLES_FILE,
+    ArmRecord,
+    CheckpointRecord,
+    MemoryRecord,
+    NotMeasured,
+    PartRecord,
+    RunRecord,
+    SampleRecord,
+    TaskRecord,
+    check_writable,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+
+Cell = tuple[str, int]
+"""A task at one length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished run that is merged."""
+
+    folder: Path
+    run: RunRecord
+    samples: tuple[SampleRecord, ...]
+
+    @property
+    def tasks(self) -> dict[Cell, TaskRecord]:
+        """Its tasks by name and length."""
+        return {(task.name, task.context_tokens): task for task in self.run.tasks}
+
+    def cell(self, sample: SampleRecord) -> Cell:
+        """Where a sample belongs; runs of one length did not always say it."""
+        if sample.nominal_tokens is not None:
+            return sample.task, sample.nominal_tokens
+        return next(cell for cell in self.tasks if cell[0] == sample.task)
+
+
+def merge(folders: Sequence[Path], output: Path) -> Path:
+    """Write one run directory out of several.
+
+    Where two parts hold the same arm on the same task and length, the first one's answers stand,
+    and a note says how many of the other's differ.
+
+    Args:
+        folders: Finished run directories; the criteria are judged at the first one's length.
+        output: The new run directory.
+
+    Raises:
+        UsageError: A part is no finished run, the parts do not belong together, or the output is
+            in use.
+    """
+    if len(folders) < 2:
+        raise UsageError("merging takes two run directories or more")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output} is in use; choose another --output")
+    parts = [_read(folder) for folder in folders]
+    for part in parts[1:]:
+        _require_alike(parts[0], part)
+    check_writable(output)
+    samples, notes = _samples(parts)
+    record = _record(parts, samples, notes)
+    memory = [
+        tick
+        for arm in record.arms
+        for tick in read_jsonl(_home(parts, arm.name).folder / MEMORY_FILE, MemoryRecord)
+        if tick.arm == arm.name
+    ]
+    write_jsonl(output / SAMPLES_FILE, samples)
+    write_jsonl(output / MEMORY_FILE, memory)
+    write_json(output / RUN_FILE, record)
+    return output
+
+
+def _read(folder: Path) -> Part:
+    run = read_json(folder / RUN_FILE, RunRecord)
+    return Part(folder, run, tuple(read_jsonl(folder / SAMPLES_FILE, SampleRecord)))
+
+
+def _require_alike(first: Part, other: Part) -> None:
+    """Refuse parts whose answers could differ for another reason than their arms.
+
+    Raises:
+        UsageError: Names the first thing that differs.
+    """
+    compared: dict[str, Callable[[RunRecord], Any]] = {
+        "base weights": lambda run: run.base.fingerprint[:16],
+        "dtype": lambda run: run.base.dtype,
+        "quantization": lambda run: run.base.quantization,
+        "device": lambda run: run.provenance.device_name,
+        "gistbench version": lambda run: run.provenance.gistbench_version,
+    }
+    for name, value in compared.items():
+        _require_equal(first, other, name, value(first.run), value(other.run))
+    for name in ("checkpoint", "tuned_checkpoint"):
+        mine: CheckpointRecord | None = getattr(first.run, name)
+        theirs: CheckpointRecord | None = getattr(other.run, name)
+        if mine is not None and theirs is not None:
+            _require_equal(first, other, name, mine.sha256[:16], theirs.sha256[:16])
+    theirs_by_name = {arm.name: arm for arm in other.run.arms}
+    for arm in first.run.arms:
+        again = theirs_by_name.get(arm.name)
+        if again is not None and not find_arm_name(arm.name).is_control:
+            _require_equal(first, other, f"weights of {arm.name}", arm.weights, again.weights)
+    for cell in first.tasks.keys() & other.tasks.keys():
+        one, two = first.tasks[cell], other.tasks[cell]
+        name = f"samples of {cell[0]} at {cell[1]:,} tokens"
+        mine_, theirs_ = ((t.num_samples, t.samples_sha256[:16]) for t in (one, two))
+        _require_equal(first, other, name, mine_, theirs_)
+
+
+def _require_equal(first: Part, other: Part, name: str, mine: Any, theirs: Any) -> None:
+    if mine != theirs:
+        raise UsageError(
+            f"{first.folder} and {other.folder} do not belong together: {name} {mine} and "
+            f"{theirs}; merge runs that differ in arms, tasks or lengths alone"
+        )
+
+
+def _samples(parts: Sequence[Part]) -> tuple[list[SampleRecord], list[str]]:
+    """Every answer once, the first part's before others, and what is to be said of the rest."""
+    kept: dict[tuple[str, Cell, str], SampleRecord] = {}
+    answered: dict[tuple[str, Cell], Part] = {}
+    again: dict[str, list[bool]] = {}
+    other_weights: dict[str, str] = {}
+    for part in parts:
+        left_out = _controls_of_other_weights(parts, part)
+        other_weights |= left_out
+        for sample in part.samples:
+            if sample.arm in left_out:
+                continue
+            cell = part.cell(sample)
+            place = sample.arm, cell
+            key = sample.arm, cell, sample.sample_id
+            if answered.setdefault(place, part) is part:
+                kept[key] = sample.model_copy(update={"nominal_tokens": cell[1]})
+            elif key in kept:
+                again.setdefault(sample.arm, []).append(kept[key].output != sample.output)
+    notes = [
+        f"{arm} answered {len(differing):,} samples in a second part too: {sum(differing):,} of "
+        "the answers differ there; those of the first part stand"
+        for arm, differing in again.items()
+    ]
+    notes += [
+        f"{arm} of a second part is left out: it ran on other weights ({weights})"
+        for arm, weights in other_weights.items()
+    ]
+    return list(kept.values()), notes
+
+
+def _controls_of_other_weights(parts: Sequence[Part], part: Part) -> dict[str, str]:
+    """Controls of a part that ran on other weights than those of the part that has them first."""
+    found: dict[str, str] = {}
+    for arm in part.run.arms:
+        home = next(mine for mine in _home(parts, arm.name).run.arms if mine.name == arm.name)
+        if (home.weights, home.trained_on) != (arm.weights, arm.trained_on):
+            found[arm.name] = arm.weights
+    return found
+
+
+def _home(parts: Sequence[Part], arm: str) -> Part:
+    """The part that an arm's own record is taken from: the first that has it."""
+    return next(part for part in parts if any(found.name == arm for found in part.run.arms))
+
+
+def _record(
+    parts: Sequence[Part], samples: Sequence[SampleRecord], notes: Sequence[str]
+) -> RunRecord:
+    first = parts[0].run
+    tasks: dict[Cell, TaskRecord] = {}
+    for part in parts:
+        for cell, task in part.tasks.items():
+            tasks.setdefault(cell, task)
+    names = dict.fromkeys(arm.name for part in parts for arm in part.run.arms)
+    timed = _timed_together(parts)
+    arms = [_arm(parts, name, timed, samples, tasks) for name in names]
+    ran = {(sample.arm, sample.nominal_tokens) for sample in samples}
+    excluded = {
+        (found.arm, found.context_tokens): found
+        for part in parts
+        for found in part.run.not_applicable
+        if (found.arm, found.context_tokens) not in ran
+    }
+    runs = [part.run for part in parts]
+    commands = [f"{run.command} --output part-{n}" for n, run in enumerate(runs, start=1)]
+    merging = " ".join(f"part-{number}" for number in range(1, len(runs) + 1))
+    return first.model_copy(
+        update={
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " && ".join([*commands, f"gistbench merge {merging} --output merged"]),
+            "checkpoint": next((run.checkpoint for run in runs if run.checkpoint), None),
+            "tuned_checkpoint": next(
+                (run.tuned_checkpoint for run in runs if run.tuned_checkpoint), None
+            ),
+            "tasks": tuple(tasks.values()),
+            "arms": tuple(arms),
+            "not_applicable": tuple(excluded.values()),
+            "parts": tuple(_part_record(part) for part in parts),
+            "notes": tuple(dict.fromkeys([*(n for run in runs for n in run.notes), *notes])),
+        }
+    )
+
+
+def _timed_together(parts: Sequence[Part]) -> Part | None:
+    """The part whose rounds may be compared: rounds alternate within one run only."""
+
+    def num_timed(part: Part) -> int:
+        return sum(not isinstance(arm.throughput_rounds, NotMeasured) for arm in part.run.arms)
+
+    best = max(parts, key=num_timed)
+    return best if num_timed(best) else None
+
+
+def _arm(
+    parts: Sequence[Part],
+    name: str,
+    timed: Part | None,
+    samples: Sequence[SampleRecord],
+    tasks: dict[Cell, TaskRecord],
+) -> ArmRecord:
+    def of(part: Part) -> ArmRecord | None:
+        return next((arm for arm in part.run.arms if arm.name == name), None)
+
+    found = [arm for part in parts if (arm := of(part)) is not None]
+    in_timed = of(timed) if timed is not None else None
+    rounds = in_timed.throughput_rounds if in_timed is not None else found[0].throughput_rounds
+    if in_timed is None and not isinstance(rounds, NotMeasured):
+        rounds = NotMeasured(not_measured="timed in another part than the arms it would stand by")
+    num_samples = sum(sample.arm == name for sample in samples)
+    return found[0].model_copy(
+        update={
+            "num_samples": num_samples,
+            "complete": all(arm.complete for arm in found),
+            "throughput_rounds": rounds,
+            "warnings": tuple(dict.fromkeys(text for arm in found for text in arm.warnings)),
+        }
+    )
+
+
+def _part_record(part: Part) -> PartRecord:
+    run = part.run
+    return PartRecord(
+        created=run.created,
+        command=run.command,
+        git_commit=run.provenance.git_commit,
+        device_name=run.provenance.device_name,
+        arms=tuple(arm.name for arm in run.arms),
+        tasks=tuple(dict.fromkeys(task.name for task in run.tasks)),
+        context_tokens=run.tasks[0].context_tokens,
+        samples_sha256=hashlib.sha256((part.folder / SAMPLES_FILE).read_bytes()).hexdigest(),
+    )

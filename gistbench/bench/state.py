@@ -1,0 +1,82 @@
+"""A run in progress: its settings, its folder, and the orders that its workers get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from gistbench.bench.checkpoints import Checkpoints
+from gistbench.bench.job import Job, Mode
+from gistbench.config import RunConfig
+
+WORK_FOLDER = "work"
+
+
+class Display(Protocol):
+    """What a run tells the person watching."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def arm(self, arm: str, text: str) -> None:
+        """What an arm is doing, when it is not answering samples."""
+
+    def progress(self, arm: str, task: str, done: int, total: int) -> None:
+        """Samples answered."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run in progress."""
+
+    config: RunConfig
+    folder: Path
+    display: Display
+    command: str
+    arms: tuple[str, ...]
+    excluded: dict[str, str]
+    checkpoints: Checkpoints
+    base: str
+    samples: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def work(self) -> Path:
+        """Where unfinished things lie."""
+        return self.folder / WORK_FOLDER
+
+    def job(
+        self,
+        mode: Mode,
+        arm: str,
+        *,
+        tasks: tuple[str, ...] | None = None,
+        round_index: int = 0,
+    ) -> Job:
+        """An order for a worker."""
+        config = self.config
+        return Job(
+            mode=mode,
+            arm=arm,
+            folder=str(self.work.resolve()),
+            base=self.base,
+            revision=config.revision,
+            checkpoint=config.checkpoint,
+            tuned_checkpoint=config.tuned_checkpoint,
+            tasks=tasks or config.tasks,
+            context_tokens=config.context_tokens,
+            samples=max(1, self.samples),
+            seed=config.seed,
+            split=config.split,
+            device=config.device,
+            dtype=config.dtype,
+            quantization=config.quantization,
+            batch_size=config.batch_size,
+            contexts_held=config.contexts_held,
+            allow_other_precision=config.allow_other_precision,
+            trust_remote_code=config.trust_remote_code,
+            parallel_arms=min(config.parallel_arms, len(self.arms)),
+            keep_gists=mode == "evaluate" and "swapped" in self.arms,
+            round_index=round_index,
+        )
