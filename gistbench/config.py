@@ -20,6 +20,9 @@ Quantization = Literal["none", "nf4"]
 Objective = Literal["gist", "full"]
 """What the question sees in training: the gist tokens alone, or the whole context."""
 
+GistView = Literal["context", "segments"]
+"""What each gist token reads: the whole context, or one of as many equal parts as there are."""
+
 
 class Config(BaseModel):
     """Base of all configurations: immutable, unknown fields refused."""
@@ -45,6 +48,9 @@ class AdapterConfig(Config):
 
     num_gists: int = Field(
         10, ge=1, le=4096, description="gist tokens added to the vocabulary; none by objective full"
+    )
+    gist_view: GistView = Field(
+        "context", description="what each gist reads: all of the context, or its part of it"
     )
     lora_rank: int = Field(16, ge=1, description="r, of every LoRA matrix pair")
     lora_alpha: int = Field(32, ge=1, description="scale: alpha / r")

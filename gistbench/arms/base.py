@@ -50,6 +50,7 @@ class Reader:
     Attributes:
         model: Causal language model with the gist attention.
         gist_ids: Ids of the gist tokens; empty without a checkpoint.
+        segmented: Whether each gist reads its own part of the context, as it was trained to.
         store: Compressed caches shared between the gist arm and its swapped control.
         tokenizer: The model's own; needed by arms that look at the context as text.
     """
@@ -58,6 +59,7 @@ class Reader:
     gist_ids: tuple[int, ...]
     store: GistStore | None = None
     tokenizer: Any = None
+    segmented: bool = False
 
     def text_start(self, context: Sequence[int]) -> list[int]:
         """The token that the tokenizer puts before every text, if this context begins with one.

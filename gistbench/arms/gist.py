@@ -20,7 +20,9 @@ class Gist(Arm):
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
         """Keep the gists."""
         contexts = [prompt.tokens.context for prompt in prompts]
-        return read_contexts(reader.model, contexts, gist_ids=reader.gist_ids)
+        return read_contexts(
+            reader.model, contexts, gist_ids=reader.gist_ids, segmented=reader.segmented
+        )
 
     def share(self, reader: Reader, prompts: Sequence[Prompt], cache: ContextCache) -> None:
         """Store the gists for the swapped control, where the run has one."""

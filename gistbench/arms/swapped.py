@@ -32,7 +32,10 @@ class Swapped(Arm):
             stored = reader.store.load(donor.sha256) if reader.store is not None else None
             if stored is None:
                 stored = read_contexts(
-                    reader.model, [donor.tokens.context], gist_ids=reader.gist_ids
+                    reader.model,
+                    [donor.tokens.context],
+                    gist_ids=reader.gist_ids,
+                    segmented=reader.segmented,
                 )
             caches.append(stored)
         return stack(caches)

@@ -95,7 +95,8 @@ def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
         )
         model, gist_ids, manifest = trained.model, trained.gist_ids, trained.manifest
     store = GistStore(Path(job.folder) / GISTS_FOLDER, device) if job.keep_gists else None
-    reader = Reader(model, gist_ids, store, base.tokenizer)
+    segmented = manifest is not None and manifest.gist_view == "segments"
+    reader = Reader(model, gist_ids, store, base.tokenizer, segmented)
     engine = Engine(base, arm, reader, device, device_clock(device), phase)
     return Loaded(engine, manifest, record, dtype)
 

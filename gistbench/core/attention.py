@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from gistbench.core.layout import GistLayout
-from gistbench.core.mask import suffix_mask
+from gistbench.core.mask import segment_mask, suffix_mask
 
 
 def gist_attention(
@@ -90,7 +90,29 @@ def _prefix(
     sliding_window: int | None,
     dropout: float,
 ) -> torch.Tensor:
-    """Causal attention within the prefix, rows of equal padding together, padding cut off."""
+    """Attention within the prefix: causal, or for segmented gists each to its own part."""
+    if not layout.segmented or not layout.num_visible:
+        return _padded_causal(query, key, value, layout, scaling, sliding_window, dropout)
+    first = layout.prefix_length - layout.num_visible
+    mask = segment_mask(layout, sliding_window, query.device).unsqueeze(1)
+    gists = _fold_groups(query[:, :, first:], key, value, mask, scaling, dropout)
+    if first == 0:
+        return gists
+    query, key, value = (tensor[:, :, :first] for tensor in (query, key, value))
+    context = _padded_causal(query, key, value, layout, scaling, sliding_window, dropout)
+    return torch.cat([context, gists], dim=2)
+
+
+def _padded_causal(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: GistLayout,
+    scaling: float,
+    sliding_window: int | None,
+    dropout: float,
+) -> torch.Tensor:
+    """Causal attention, rows of equal padding together, padding cut off."""
     groups: dict[int, list[int]] = {}
     for row, padding in enumerate(layout.prefix_padding):
         groups.setdefault(padding, []).append(row)
@@ -99,7 +121,7 @@ def _prefix(
     # Padding rows keep a zero output. Nothing reads it.
     output = torch.zeros_like(query)
     for padding, members in groups.items():
-        if padding == layout.prefix_length:
+        if padding == query.shape[2]:
             continue
         rows = torch.tensor(members, device=query.device)
         output[rows, :, padding:] = _causal(

@@ -54,6 +54,7 @@ class ContextCache:
             prefix_padding=(0,),
             suffix_padding=(0,),
             stage="suffix",
+            segmented=self.layout.segmented,
         )
         keys = tuple(key[index : index + 1, :, first:].clone() for key in self.keys)
         values = tuple(value[index : index + 1, :, first:].clone() for value in self.values)
@@ -89,6 +90,8 @@ def stack(caches: Sequence[ContextCache]) -> ContextCache:
         ValueError: The caches keep different numbers of slots, and not all of them.
     """
     slots = {cache.num_slots for cache in caches}
+    if len({cache.layout.segmented for cache in caches}) != 1:
+        raise ValueError("segmented and other caches cannot share a batch")
     if len(slots) != 1:
         if any(cache.num_slots != cache.layout.prefix_length for cache in caches):
             raise ValueError(
@@ -107,6 +110,7 @@ def stack(caches: Sequence[ContextCache]) -> ContextCache:
         ),
         suffix_padding=tuple(0 for cache in caches for _ in cache.layout.prefix_padding),
         stage="suffix",
+        segmented=caches[0].layout.segmented,
     )
     layers = range(len(caches[0].keys))
     return ContextCache(

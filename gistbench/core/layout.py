@@ -40,6 +40,9 @@ class GistLayout:
         stage: "joint": one forward pass holds prefix and suffix (training). "prefix": the first of
             two passes. "suffix": the second, on a cache of exactly the V visible slots followed
             by the suffix tokens already processed.
+        segmented: Each visible slot reads its own of V equal parts of the context, and the visible
+            slots before it, instead of all of the context. It stands at the position where its
+            part ends, so that it is as near to what it reads in a long context as in a short one.
         detach_visible: Cut the gradient at the keys and values that the suffix reads from the
             prefix. Used to prove that no other path exists.
     """
@@ -49,6 +52,7 @@ class GistLayout:
     prefix_padding: tuple[int, ...]
     suffix_padding: tuple[int, ...]
     stage: Stage
+    segmented: bool = False
     detach_visible: bool = False
 
     def __post_init__(self) -> None:
@@ -64,6 +68,11 @@ class GistLayout:
         for padding in self.prefix_padding:
             if not 0 <= padding <= self.prefix_length:
                 raise ValueError(f"prefix padding {padding} exceeds its {self.prefix_length} slots")
+            if self.segmented and padding > self.prefix_length - self.num_visible:
+                raise ValueError(
+                    f"prefix padding {padding} reaches into the {self.num_visible} visible slots, "
+                    "which segments forbid"
+                )
         if any(padding < 0 for padding in self.suffix_padding):
             raise ValueError(f"suffix padding must not be negative, got {self.suffix_padding}")
 
@@ -78,6 +87,18 @@ class GistLayout:
         hidden = self.prefix_length - self.num_visible
         return tuple(max(0, padding - hidden) for padding in self.prefix_padding)
 
+    def segment_bounds(self, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Where each row's V parts of the context begin, and where the last one ends.
+
+        Returns:
+            Slots ``(batch, V + 1)``; part j is ``bounds[:, j] .. bounds[:, j + 1]``. Parts differ
+            in length by one token at most.
+        """
+        padding = _column(self.prefix_padding, device)
+        num_context = self.prefix_length - self.num_visible - padding
+        part = torch.arange(self.num_visible + 1, device=device)
+        return padding + num_context * part // max(1, self.num_visible)
+
     def at(self, stage: Stage) -> GistLayout:
         """The same spans seen by another pass."""
         return replace(self, stage=stage)
@@ -85,7 +106,13 @@ class GistLayout:
     def prefix_positions(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Rotary positions of the prefix slots, ``(batch, prefix_length)``; padding has 0."""
         slots = torch.arange(self.prefix_length, device=device)
-        return (slots - _column(self.prefix_padding, device)).clamp(min=0)
+        padding = _column(self.prefix_padding, device)
+        positions = (slots - padding).clamp(min=0)
+        if self.segmented and self.num_visible:
+            ends = self.segment_bounds(device)[:, 1:] - padding
+            before = torch.arange(self.num_visible, device=device)
+            positions[:, self.prefix_length - self.num_visible :] = ends + before
+        return positions
 
     def suffix_positions(
         self, start: int, length: int, device: torch.device | str = "cpu"

@@ -13,6 +13,12 @@ Drawn for four context tokens, two gists and three question tokens (``x``: may s
         q     . . . . x x x x .
         q     . . . . x x x x x
 
+With `segmented`, each gist reads its own part of the context::
+
+              c c c c g g q q q
+        g     x x . . x . . . .
+        g     . . x x x x . . .
+
 The context stands to the question as if it had never been there. A sliding window of W removes
 every pair of slots whose positions differ by W or more. `dense_mask` costs the square of the
 length and serves tests and short inputs; `gistbench.core.attention` computes the same without it.
@@ -46,6 +52,9 @@ def dense_mask(
     causal = key <= query
     hidden = is_suffix.unsqueeze(1) & (key < layout.prefix_length - layout.num_visible)
     allowed = (causal & ~hidden).unsqueeze(0).repeat(layout.batch_size, 1, 1)
+    if layout.segmented:
+        first = layout.prefix_length - layout.num_visible
+        allowed[:, first : layout.prefix_length, : layout.prefix_length] &= segment_mask(layout)
 
     real = torch.stack(
         [
@@ -60,6 +69,33 @@ def dense_mask(
         position = layout.joint_positions(suffix_length)
         allowed &= position.unsqueeze(2) - position.unsqueeze(1) < sliding_window
     allowed |= torch.eye(length, dtype=torch.bool) & ~real.unsqueeze(2)
+    return allowed
+
+
+def segment_mask(
+    layout: GistLayout,
+    sliding_window: int | None = None,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Which prefix slot each visible slot may read: its part of the context, and those before it.
+
+    Args:
+        layout: The batch's spans, segmented.
+        sliding_window: W, or None for full attention.
+        device: Where the mask is needed.
+
+    Returns:
+        Boolean ``(batch, V, P)``; small, since the visible slots are few.
+    """
+    bounds = layout.segment_bounds(device)
+    slot = torch.arange(layout.prefix_length, device=device)
+    own_part = (slot >= bounds[:, :-1, None]) & (slot < bounds[:, 1:, None])
+    first = layout.prefix_length - layout.num_visible
+    visible = torch.arange(first, layout.prefix_length, device=device)
+    allowed = own_part | ((slot >= first) & (slot <= visible[:, None]))
+    if sliding_window is not None:
+        position = layout.prefix_positions(device)
+        allowed &= position[:, first:, None] - position[:, None] < sliding_window
     return allowed
 
 
@@ -85,7 +121,9 @@ def suffix_mask(
     """
     visible = layout.num_visible
     padded = any(layout.visible_padding) or any(layout.suffix_padding)
-    windowed = sliding_window is not None and visible + num_suffix_keys > sliding_window
+    # Positions of segmented gists reach back as far as the context did.
+    reach = layout.prefix_length if layout.segmented else visible
+    windowed = sliding_window is not None and reach + num_suffix_keys > sliding_window
     if num_queries == 1 and not padded and not windowed:
         return None
     key = torch.arange(visible + num_suffix_keys, device=device)
@@ -94,11 +132,16 @@ def suffix_mask(
     ).unsqueeze(1)
     allowed = (key <= query).unsqueeze(0)
     if sliding_window is not None:
-        # Between a question and its own prefix, positions differ as slots do, less the padding
-        # that separates them.
-        gap = torch.zeros((layout.batch_size, 1, key.numel()), dtype=torch.long, device=device)
-        gap[:, :, :visible] = torch.tensor(layout.suffix_padding, device=device).view(-1, 1, 1)
-        allowed = allowed & (query - key - gap < sliding_window)
+        first = layout.prefix_length - visible
+        position = torch.cat(
+            [
+                layout.prefix_positions(device)[:, first:],
+                layout.suffix_positions(0, num_suffix_keys, device),
+            ],
+            dim=1,
+        )
+        behind = position[:, -num_queries:, None] - position[:, None]
+        allowed = allowed & (behind < sliding_window)
     if padded:
         first_visible = torch.tensor(layout.visible_padding, device=device).view(-1, 1, 1)
         first_suffix = torch.tensor(layout.suffix_padding, device=device).view(-1, 1, 1) + visible

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ def read_contexts(
     *,
     gist_ids: Sequence[int] = (),
     keep_all: bool = False,
+    segmented: bool = False,
 ) -> ContextCache:
     """The first pass: read contexts, keep the gists' keys and values, or all of them.
 
@@ -51,6 +52,7 @@ def read_contexts(
         contexts: Token ids of each row.
         gist_ids: Ids of the gist tokens, appended to every context.
         keep_all: Keep every slot (full context) instead of the gists alone.
+        segmented: Each gist reads its own part of the context; see `GistLayout`.
 
     Returns:
         A cache of ``len(gist_ids)`` slots a row, or of the longest context's length.
@@ -64,6 +66,7 @@ def read_contexts(
         prefix_padding=padding,
         suffix_padding=(0,) * len(rows),
         stage="prefix",
+        segmented=segmented,
     )
     config: Any = model.config
     cache = collecting_cache(layout, config.num_hidden_layers)
@@ -86,14 +89,7 @@ def no_context(num_rows: int) -> ContextCache:
 
 def continue_layout(context: ContextCache, suffix_padding: tuple[int, ...]) -> GistLayout:
     """The layout of a suffix that follows a cached context."""
-    read = context.layout
-    return GistLayout(
-        prefix_length=read.prefix_length,
-        num_visible=read.num_visible,
-        prefix_padding=read.prefix_padding,
-        suffix_padding=suffix_padding,
-        stage="suffix",
-    )
+    return replace(context.layout, suffix_padding=suffix_padding, stage="suffix")
 
 
 @torch.inference_mode()

@@ -25,8 +25,11 @@ def save_context(cache: ContextCache, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     tensors = {"keys": torch.stack(cache.keys).cpu(), "values": torch.stack(cache.values).cpu()}
-    length = {"prefix_length": str(cache.layout.prefix_length)}
-    save_file(tensors, temporary, metadata=length)
+    layout = {
+        "prefix_length": str(cache.layout.prefix_length),
+        "segmented": str(cache.layout.segmented),
+    }
+    save_file(tensors, temporary, metadata=layout)
     os.replace(temporary, path)
 
 
@@ -34,8 +37,15 @@ def load_context(path: Path, device: str | torch.device = "cpu") -> ContextCache
     """Read a compressed context: keys and values ``(layers, 1, kv_heads, slots, head_dim)``."""
     with safe_open(path, framework="pt", device=str(device)) as file:
         keys, values = file.get_tensor("keys"), file.get_tensor("values")
-        prefix_length = int(file.metadata()["prefix_length"])
-    layout = GistLayout(prefix_length, keys.shape[3], (0,), (0,), stage="suffix")
+        known = file.metadata()
+    layout = GistLayout(
+        int(known["prefix_length"]),
+        keys.shape[3],
+        (0,),
+        (0,),
+        stage="suffix",
+        segmented=known.get("segmented") == "True",
+    )
     return ContextCache(keys.unbind(0), values.unbind(0), layout)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from gistbench.config import Objective
+from gistbench.config import GistView, Objective
 from gistbench.errors import PrerequisiteError, UsageError, did_you_mean
 from gistbench.models.catalog import file_sha256
 from gistbench.records import CheckpointRecord, Record, read_json
@@ -65,6 +65,12 @@ class Manifest(Record):
     parent_sha256: str | None = None
     training_config: dict[str, Any]
     versions: dict[str, str]
+
+    @property
+    def gist_view(self) -> GistView:
+        """What each gist was trained to read; checkpoints of before there was a choice: all."""
+        view: GistView = self.training_config.get("adapter", {}).get("gist_view", "context")
+        return view
 
 
 def shipped_checkpoints() -> dict[str, Path]:

@@ -89,13 +89,16 @@ def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, t
     }
 
 
-def layout_of(batch: dict[str, torch.Tensor], num_visible: int | None) -> GistLayout:
+def layout_of(
+    batch: dict[str, torch.Tensor], num_visible: int | None, *, segmented: bool = False
+) -> GistLayout:
     """The layout of a collated batch.
 
     Args:
         batch: As `collate` makes it.
         num_visible: Slots at the prefix's end that question and answer see: the gists. None: the
             whole prefix, which without gist ids is the context.
+        segmented: Each gist reads its own part of the context.
     """
     prefix_length = int(batch["prefix_length"][0])
     return GistLayout(
@@ -104,6 +107,7 @@ def layout_of(batch: dict[str, torch.Tensor], num_visible: int | None) -> GistLa
         prefix_padding=tuple(batch["prefix_padding"].tolist()),
         suffix_padding=tuple(batch["suffix_padding"].tolist()),
         stage="joint",
+        segmented=segmented,
     )
 
 

@@ -149,6 +149,7 @@ def train(
         objective=config.objective,
         answer_logits_only=config.training.answer_logits_only,
         schedule_steps=config.training.schedule_steps,
+        segmented=config.adapter.gist_view == "segments",
         model=model,
         args=arguments,
         callbacks=[steps, log],

@@ -42,6 +42,7 @@ class GistTrainer(Trainer):
         answer_logits_only: bool,
         objective: Objective = "gist",
         schedule_steps: int | None = None,
+        segmented: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -49,6 +50,7 @@ class GistTrainer(Trainer):
         self.batches = batches
         self.num_gists = num_gists
         self.objective = objective
+        self.segmented = segmented
         self.answer_logits_only = answer_logits_only
         # The loss is a mean over the micro-batch's answer tokens; Trainer divides it by the
         # accumulation steps.
@@ -83,7 +85,8 @@ class GistTrainer(Trainer):
     ) -> Any:
         """Mean cross-entropy of the answer tokens, a scalar."""
         labels = inputs["labels"]
-        layout = layout_of(inputs, self.num_gists if self.objective == "gist" else None)
+        num_visible = self.num_gists if self.objective == "gist" else None
+        layout = layout_of(inputs, num_visible, segmented=self.segmented)
         suffix_length = inputs["input_ids"].shape[1] - layout.prefix_length
         num_answer = labels.shape[1]
         outputs = model(

@@ -39,12 +39,15 @@ def cases(
 ) -> tuple[GistLayout, int, int | None, torch.Tensor, torch.Tensor, torch.Tensor]:
     rows = draw(st.integers(1, 3))
     prefix, suffix = draw(st.integers(0, 25)), draw(st.integers(1, 9))
+    visible, segmented = draw(st.integers(0, prefix)), draw(st.booleans())
+    most_padding = prefix - visible if segmented else prefix
     layout = GistLayout(
         prefix_length=prefix,
-        num_visible=draw(st.integers(0, prefix)),
-        prefix_padding=tuple(draw(st.integers(0, prefix)) for _ in range(rows)),
+        num_visible=visible,
+        prefix_padding=tuple(draw(st.integers(0, most_padding)) for _ in range(rows)),
         suffix_padding=tuple(draw(st.integers(0, suffix - 1)) for _ in range(rows)),
         stage="joint",
+        segmented=segmented,
     )
     window = draw(st.none() | st.integers(1, 40))
     kv_heads, groups = draw(st.sampled_from([(1, 1), (2, 1), (1, 3), (2, 2)]))

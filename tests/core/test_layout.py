@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -68,3 +70,28 @@ def test_rows_are_padded_on_their_left() -> None:
 def test_no_rows_and_empty_rows_have_a_shape() -> None:
     assert pad_left([], 0)[0].shape == (0, 0)
     assert pad_left([[], []], 0)[0].shape == (2, 0)
+
+
+def test_parts_cover_the_context_once_and_differ_by_one_token_at_most() -> None:
+    layout = GistLayout(27, 4, (0, 5, 23), (0, 0, 0), "prefix", segmented=True)
+    bounds = layout.segment_bounds()
+    assert bounds[:, 0].tolist() == [0, 5, 23]
+    assert bounds[:, -1].tolist() == [23, 23, 23]
+    lengths = bounds.diff(dim=1)
+    assert (lengths.amax(dim=1) - lengths.amin(dim=1)).max() <= 1
+
+
+def test_a_segmented_gist_stands_where_its_part_ends() -> None:
+    layout = GistLayout(12, 2, (0, 4), (0, 0), "prefix", segmented=True)
+    positions = layout.prefix_positions()
+    assert positions[0].tolist() == [*range(10), 5, 11]
+    assert positions[1].tolist() == [0, 0, 0, 0, *range(6), 3, 7]
+    # The question goes on where it would without parts.
+    assert torch.equal(
+        layout.suffix_positions(0, 3), replace(layout, segmented=False).suffix_positions(0, 3)
+    )
+
+
+def test_segments_refuse_padding_among_the_gists() -> None:
+    with pytest.raises(ValueError, match="which segments forbid"):
+        GistLayout(10, 4, (7,), (0,), "prefix", segmented=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,14 +22,28 @@ def may_see(layout: GistLayout, row: int, query: int, key: int, window: int | No
     def real(slot: int) -> bool:
         return slot >= start + suffix_pad if slot >= start else slot >= pad
 
+    first_visible = start - layout.num_visible
+
+    def part(visible: int) -> range:
+        """What a segmented gist reads of the context, counted in its tokens."""
+        context = first_visible - pad
+        return range(
+            context * visible // layout.num_visible, context * (visible + 1) // layout.num_visible
+        )
+
     def position(slot: int) -> int:
+        if layout.segmented and first_visible <= slot < start:
+            return part(slot - first_visible).stop + slot - first_visible
         return slot - pad if slot < start else slot - pad - suffix_pad
 
     if not real(query):
         return query == key
     if not real(key) or key > query:
         return False
-    if query >= start and key < start - layout.num_visible:
+    if query >= start and key < first_visible:
+        return False
+    is_gist = layout.segmented and first_visible <= query < start
+    if is_gist and key < first_visible and key - pad not in part(query - first_visible):
         return False
     return window is None or position(query) - position(key) < window
 
@@ -36,12 +52,15 @@ def may_see(layout: GistLayout, row: int, query: int, key: int, window: int | No
 def layouts(draw: st.DrawFn) -> tuple[GistLayout, int, int | None]:
     rows = draw(st.integers(1, 3))
     prefix, suffix = draw(st.integers(0, 9)), draw(st.integers(1, 6))
+    visible, segmented = draw(st.integers(0, prefix)), draw(st.booleans())
+    most_padding = prefix - visible if segmented else prefix
     layout = GistLayout(
         prefix_length=prefix,
-        num_visible=draw(st.integers(0, prefix)),
-        prefix_padding=tuple(draw(st.integers(0, prefix)) for _ in range(rows)),
+        num_visible=visible,
+        prefix_padding=tuple(draw(st.integers(0, most_padding)) for _ in range(rows)),
         suffix_padding=tuple(draw(st.integers(0, suffix - 1)) for _ in range(rows)),
         stage="joint",
+        segmented=segmented,
     )
     return layout, suffix, draw(st.none() | st.integers(1, 17))
 
@@ -50,8 +69,13 @@ def test_mask_is_the_one_drawn_in_its_docstring() -> None:
     lines = (gistbench.core.mask.__doc__ or "").splitlines()
     drawn = [line.split()[1:] for line in lines if line.strip()[:4] in ("c   ", "g   ", "q   ")]
     layout = GistLayout(6, 2, (0,), (0,), "joint")
-    mask = dense_mask(layout, 3)[0]
-    assert [["x" if seen else "." for seen in row] for row in mask.tolist()] == drawn
+    whole, parts = (
+        [["x" if seen else "." for seen in row] for row in dense_mask(each, 3)[0].tolist()]
+        for each in (layout, replace(layout, segmented=True))
+    )
+    assert whole == drawn[:9]
+    assert parts[4:6] == drawn[9:]
+    assert parts[:4] + parts[6:] == whole[:4] + whole[6:]
 
 
 def test_question_cannot_see_context() -> None:

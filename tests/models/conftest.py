@@ -38,15 +38,18 @@ class Batch:
     contexts: list[list[int]]
     questions: list[list[int]]
     gist_ids: tuple[int, ...]
+    segmented: bool = False
 
     def row(self, index: int) -> Batch:
-        return Batch([self.contexts[index]], [self.questions[index]], self.gist_ids)
+        return Batch([self.contexts[index]], [self.questions[index]], self.gist_ids, self.segmented)
 
     def joint(self, *, num_visible: int | None = None) -> tuple[torch.Tensor, GistLayout]:
         prefix, prefix_padding = pad_left([[*row, *self.gist_ids] for row in self.contexts], 0)
         suffix, suffix_padding = pad_left(self.questions, 0)
         visible = len(self.gist_ids) if num_visible is None else num_visible
-        layout = GistLayout(prefix.shape[1], visible, prefix_padding, suffix_padding, "joint")
+        layout = GistLayout(
+            prefix.shape[1], visible, prefix_padding, suffix_padding, "joint", self.segmented
+        )
         return torch.cat([prefix, suffix], dim=1), layout
 
     def real(self) -> torch.Tensor:
@@ -72,7 +75,13 @@ class Passes:
         model: Any, batch: Batch, *, keep_all: bool = False, steps: Sequence[int] = ()
     ) -> torch.Tensor:
         """Two passes; the second in one piece, or cut before each of ``steps``."""
-        context = read_contexts(model, batch.contexts, gist_ids=batch.gist_ids, keep_all=keep_all)
+        context = read_contexts(
+            model,
+            batch.contexts,
+            gist_ids=batch.gist_ids,
+            keep_all=keep_all,
+            segmented=batch.segmented,
+        )
         ids, padding = pad_left(batch.questions, 0)
         layout = continue_layout(context, padding)
         cache = open_cache(context, room=ids.shape[1])
