@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from . import haystack
+from . import haystack, inflection
 
 FIRST_KEY, LAST_KEY = 10_000, 99_999
 NUM_KEYS = LAST_KEY - FIRST_KEY + 1
@@ -113,7 +113,7 @@ def _transplanted(language: haystack.Language, writer: haystack.Writer) -> str:
 
 def fill_needle(template: str, key: str) -> str:
     """The needle: ``template`` with the key and, in Korean, the particle its sound asks for."""
-    return _KEY.sub(lambda slot: haystack.with_particle(key, slot[1] or ""), template)
+    return _KEY.sub(lambda slot: inflection.with_particle(key, slot[1] or ""), template)
 
 
 def _pick(options: Sequence[str], name: str) -> str:

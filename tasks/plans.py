@@ -29,6 +29,9 @@ class Task:
         count: Needles with values.
         digits: Digits of a value.
         alphabet: What digits are drawn from.
+        prose: The haystack is the shipped prose, not invented sentences.
+        trained: There is a training split.
+        like: The task whose needles and questions this one has, sample by sample.
     """
 
     language: str = "en"
@@ -36,11 +39,20 @@ class Task:
     count: int = 1
     digits: int = 5
     alphabet: str = string.digits
+    prose: bool = False
+    trained: bool = True
+    like: str = ""
+
+    @property
+    def has_haystack(self) -> bool:
+        """Whether the document's own sentences may be replaced by others."""
+        return True
 
 
 TASKS: Mapping[str, Task] = {
     "niah_passkey": Task(),
     "niah_passkey_ko": Task(language="ko"),
+    "niah_passkey_prose": Task(prose=True, trained=False, like="niah_passkey"),
     "niah_digits_10": Task(digits=10),
     "niah_digits_20": Task(digits=20),
     "niah_digits_40": Task(digits=40),
@@ -117,7 +129,7 @@ def plan_sample(
     lang = haystack.require_language(kind.language)
     bits = _entropy_bits(kind)
     depths = (first, *((first + place / kind.count) % 1.0 for place in range(1, kind.count)))
-    if task in ("niah_passkey", "niah_passkey_ko"):
+    if task.startswith("niah_passkey"):
         values: tuple[str, ...] = (needles.passkey(split, seed, index),)
     else:
         values = tuple(
