@@ -1,11 +1,13 @@
 """Needles: the values that are hidden, and the sentences that state them, of each split."""
 
 import itertools
+import json
 import random
 import re
 import string
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from . import haystack, inflection
 
@@ -154,3 +156,15 @@ def templates(group: str, split: str) -> tuple[str, ...]:
         split: ``train``, ``validation`` or ``test``.
     """
     return tuple(haystack.data_of("en")[group][haystack.require_split(split)])
+
+
+@lru_cache
+def wordings(split: str) -> tuple[tuple[str, str], ...]:
+    """Needles and their questions which share no content word, nor one with a training wording.
+
+    The needle names what the question is about by other words, after Modarressi et al., 2025,
+    NoLiMa, arXiv 2502.05167.
+    """
+    path = Path(__file__).with_name("wordings_en.json")
+    pairs = json.loads(path.read_text(encoding="utf-8"))[haystack.require_split(split)]
+    return tuple((needle, question) for needle, question in pairs)

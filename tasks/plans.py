@@ -8,7 +8,7 @@ from typing import Literal
 
 from . import fitting, haystack, needles
 
-Form = Literal["single", "labelled", "all", "two", "absent", "update"]
+Form = Literal["single", "labelled", "all", "two", "absent", "update", "wordings"]
 NONE = "none"
 """The right answer where a document hides nothing."""
 
@@ -25,7 +25,8 @@ class Task:
             labels; the question names one of them. ``all``: ``count`` values, all asked for.
             ``two``: a value and an errand in one document, asked for by samples 2k and 2k + 1.
             ``absent``: as ``single``, but every second document hides nothing. ``update``: the
-            value is stated twice, and the later statement counts.
+            value is stated twice, and the later statement counts. ``wordings``: needle and question
+            share no word.
         count: Needles with values.
         digits: Digits of a value.
         alphabet: What digits are drawn from.
@@ -53,6 +54,7 @@ TASKS: Mapping[str, Task] = {
     "niah_passkey": Task(),
     "niah_passkey_ko": Task(language="ko"),
     "niah_passkey_prose": Task(prose=True, trained=False, like="niah_passkey"),
+    "niah_passkey_wordings": Task(form="wordings", trained=False),
     "niah_digits_10": Task(digits=10),
     "niah_digits_20": Task(digits=20),
     "niah_digits_40": Task(digits=40),
@@ -181,6 +183,12 @@ def plan_sample(
         stated = (passkey_needle(0), update.format(key=values[1]))
         depths = (first * haystack.fraction_of(f"{name}/earlier"), first)
         return Plan(stated, depths, (_UPDATE_QUESTION,), values[1], bits, 1)
+    if kind.form == "wordings":
+        wording, asking = needles.wordings(split)[
+            haystack.number_of(f"{name}/wording") % len(needles.wordings(split))
+        ]
+        stated = (needles.fill_needle(wording, values[0]),)
+        return Plan(stated, depths, (f" \n\n{asking}",), values[0], bits)
     return Plan((passkey_needle(0),), depths, (question,), values[0], bits)
 
 

@@ -278,6 +278,7 @@ GOLDEN = {
     "niah_labelled_4": "c6d6337e",
     "niah_labelled_8": "4c4792d0",
     "niah_passkey_prose": "bbb6a123",
+    "niah_passkey_wordings": "09727474",
     "niah_two_questions": "d3c75ede",
     "niah_update": "b965bd36",
     "niah_uuid": "469c5275",
