@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped,unused-ignore]
 
-    from . import fitting, haystack, inflection, needles, plans, prose, samples
+    from . import documents, fitting, haystack, inflection, needles, plans, prose, samples
 else:
     # Loaded by path this file belongs to no package; one of this folder's own lets its files find
     # each other, and two copies of the folder stay apart.
@@ -34,9 +34,18 @@ else:
     if _package not in sys.modules:
         sys.modules[_package] = types.ModuleType(_package)
         sys.modules[_package].__path__ = [str(_folder)]
-    fitting, haystack, inflection, needles, plans, prose, samples = (
+    documents, fitting, haystack, inflection, needles, plans, prose, samples = (
         importlib.import_module(f"{_package}.{name}")
-        for name in ("fitting", "haystack", "inflection", "needles", "plans", "prose", "samples")
+        for name in (
+            "documents",
+            "fitting",
+            "haystack",
+            "inflection",
+            "needles",
+            "plans",
+            "prose",
+            "samples",
+        )
     )
 
 NONE, QUESTIONS, TASKS = plans.NONE, plans.QUESTIONS, plans.TASKS
@@ -107,7 +116,10 @@ def build_sample(
     shortest = 0
     for attempt in range(fitting.ATTEMPTS):
         redraw = attempt if part == "train" else 0  # what a grammar wrote may be too long
-        plan = plans.plan_sample(task, kind, part, plan_name, index, seed, first, redraw)
+        if kind.form in plans.DOCUMENT_FORMS:
+            plan = documents.plan_document(kind, part, series, index, context_tokens, redraw)
+        else:
+            plan = plans.plan_sample(task, kind, part, plan_name, index, seed, first, redraw)
         rng = random.Random(haystack.number_of(f"{text_name}/{attempt}"))
         writer = prose.Reader(written, rng) if written else haystack.Writer(lang, part, rng)
         draft = fitting.Draft(tokenizer, writer, plan.needles, context_tokens)
@@ -145,6 +157,7 @@ def _located(plan: "plans.Plan", fitted: "fitting.Fitted", context_tokens: int) 
         "entropy_bits": plan.entropy_bits,
         "prompt_tokens": fitted.prompt_tokens[0],
         "num_needles": len(plan.needles),
+        "choices": plan.choices,
         "depth": None,
         "needle_depth": None,
         "needle": "",
@@ -193,8 +206,8 @@ def score(answer: str, output: str, *, task: str = "niah_passkey") -> dict[str, 
         ``stated_key`` (a number is stated) and ``said_none``.
     """
     text = output.strip()
-    if answer == NONE:  # a word, and how it is written says nothing
-        text = output = text.lower()
+    if answer == NONE or TASKS[task].form in plans.DOCUMENT_FORMS:
+        text = output = text.lower()  # a word, and how it is written says nothing
     right = sum(a == b for a, b in zip(answer, text, strict=False))
     scores = {
         "exact_match": float(text == answer),

@@ -8,7 +8,12 @@ from typing import Literal
 
 from . import fitting, haystack, needles
 
-Form = Literal["single", "labelled", "all", "two", "absent", "update", "wordings"]
+Form = Literal[
+    "single", "labelled", "all", "two", "absent", "update", "wordings", "topic", "frequency"
+]
+DOCUMENT_FORMS = ("topic", "frequency")
+"""Those that ask about the document as a whole."""
+
 NONE = "none"
 """The right answer where a document hides nothing."""
 
@@ -26,7 +31,8 @@ class Task:
             ``two``: a value and an errand in one document, asked for by samples 2k and 2k + 1.
             ``absent``: as ``single``, but every second document hides nothing. ``update``: the
             value is stated twice, and the later statement counts. ``wordings``: needle and question
-            share no word.
+            share no word. ``topic``: what the document is mostly about, one of four themes.
+            ``frequency``: which coded word occurs most often.
         count: Needles with values.
         digits: Digits of a value.
         alphabet: What digits are drawn from.
@@ -47,7 +53,7 @@ class Task:
     @property
     def has_haystack(self) -> bool:
         """Whether the document's own sentences may be replaced by others."""
-        return True
+        return self.form not in DOCUMENT_FORMS
 
 
 TASKS: Mapping[str, Task] = {
@@ -66,6 +72,8 @@ TASKS: Mapping[str, Task] = {
     "niah_two_questions": Task(form="two"),
     "niah_absent": Task(form="absent"),
     "niah_update": Task(form="update", count=2),
+    "document_topic": Task(form="topic"),
+    "word_frequency": Task(form="frequency"),
 }
 
 QUESTIONS: Mapping[str, str] = {
@@ -106,7 +114,7 @@ class Plan:
     """What one sample hides and asks, before any text is written.
 
     ``asked`` is the needle that the answer is in; ``questions`` are all those that the document
-    must have room for, the sample's own first.
+    must have room for, the sample's own first; ``choices`` the answers that the question names.
     """
 
     needles: tuple[str, ...]
@@ -115,6 +123,7 @@ class Plan:
     answer: str
     entropy_bits: float
     asked: int | None = 0
+    choices: tuple[str, ...] = ()
 
 
 def plan_sample(
