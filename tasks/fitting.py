@@ -5,7 +5,7 @@ Stands alone; needs the standard library and the tokenizer that it is given.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
@@ -18,8 +18,8 @@ _PIECE = re.compile(r"[^ ]*\n[^ ]+| ?[^ ]+")
 class Writes(Protocol):
     """What a draft is written with."""
 
-    def random(self) -> float:
-        """A number in [0, 1)."""
+    def running(self) -> Iterator[str]:
+        """Sentences in the order of the text, each with the white space before it."""
 
     def sentence(self) -> str:
         """A sentence of ordinary length."""
@@ -53,6 +53,9 @@ class Draft:
         writer: Writes the sentences.
         needles: Sentences to hide, all different; there may be none.
         context_tokens: Exact length to reach.
+
+    Raises:
+        ValueError: The writer has too little text.
     """
 
     def __init__(
@@ -65,12 +68,17 @@ class Draft:
         self.target = context_tokens
         self.units: list[str] = []
         self.costs: list[int] = []
-        total, until_break = 0, int(writer.random() * 5) + 3
+        total, running = 0, writer.running()
         while total < self.room:
-            separator = " " if until_break else "\n\n"
-            until_break = until_break - 1 if until_break else int(writer.random() * 5) + 3
-            self.units.append(separator + writer.sentence())
-            self.costs.append(costs.of_unit(self.units[-1]))
+            unit = next(running, None)
+            if unit is None:
+                raise ValueError(
+                    f"the haystack's text has {total:,} tokens and a context of "
+                    f"{context_tokens:,} needs {self.room:,} beside its needles; add text, or "
+                    "ask for shorter contexts"
+                )
+            self.units.append(unit)
+            self.costs.append(costs.of_unit(unit))
             total += self.costs[-1]
         self.num_running = len(self.units)
         for spare in range(2 * _SPARE):

@@ -11,10 +11,12 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
+
+from .inflection import plural, with_particle
 
 Language = Literal["en", "ko"]
 Split = Literal["train", "validation", "test"]
@@ -29,20 +31,6 @@ SYMBOL = re.compile(r"<(\w+)>")
 _LISTED, _COINED, _STRAYED, _KEPT = (0.0, 0.3, 1.0), (0.0, 0.0, 0.1, 0.4), (0.0, 0.0, 0.2, 1.0), 0.5
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _ONES = ["four", "five", "six", "seven", "eight", "nine"]
-
-# Particle as templates write it -> its form after a consonant, after a vowel.
-_PARTICLES = {
-    "은": ("은", "는"),
-    "이": ("이", "가"),
-    "을": ("을", "를"),
-    "과": ("과", "와"),
-    "이며": ("이며", "며"),
-    "이었": ("이었", "였"),
-    "이라고": ("이라고", "라고"),
-    "이라는": ("이라는", "라는"),
-}
-_RIEUL = 8  # number of the final consonant after which 으로 is shortened like after a vowel
-_DIGIT_FINALS = (21, 8, 0, 16, 0, 0, 1, 8, 8, 0)  # as read aloud: 영 일 이 삼 사 오 육 칠 팔 구
 
 
 class Writer:
@@ -90,6 +78,14 @@ class Writer:
         pool[done], pool[other] = pool[other], pool[done]
         self.drawn[kind] = done + 1
         return pool[done]
+
+    def running(self) -> Iterator[str]:
+        """Sentences without end, each with the white space before it."""
+        until_break = int(self.random() * 5) + 3
+        while True:
+            separator = " " if until_break else "\n\n"
+            until_break = until_break - 1 if until_break else int(self.random() * 5) + 3
+            yield separator + self.sentence()
 
     def sentence(self) -> str:
         """A sentence of ordinary length."""
@@ -167,31 +163,6 @@ class Writer:
             )
             if word not in reserved:
                 return word
-
-
-def plural(noun: str, irregular: Mapping[str, str]) -> str:
-    """The English plural of ``noun``."""
-    if noun in irregular:
-        return irregular[noun]
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
-
-
-def with_particle(word: str, particle: str) -> str:
-    """A Korean word with the form of ``particle`` that its last sound asks for.
-
-    Args:
-        word: A word that ends in a Hangul syllable or a digit.
-        particle: The form after a consonant: ``은``, ``이``, ``을``, ``과``, ``으로``, ``이며``,
-            ``이었``, ``이라고`` or ``이라는``; anything else is appended unchanged.
-    """
-    last = word[-1]
-    final = _DIGIT_FINALS[int(last)] if last.isdigit() else (ord(last) - 0xAC00) % 28
-    if particle == "으로":
-        return word + ("로" if final in (0, _RIEUL) else "으로")
-    closed, opened = _PARTICLES.get(particle, (particle, particle))
-    return word + (closed if final else opened)
 
 
 def word_split(word: str) -> Literal["train", "test"]:

@@ -1,13 +1,15 @@
 """Needles: the values that are hidden, and the sentences that state them, of each split."""
 
 import itertools
+import json
 import random
 import re
 import string
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 
-from . import haystack
+from . import haystack, inflection
 
 FIRST_KEY, LAST_KEY = 10_000, 99_999
 NUM_KEYS = LAST_KEY - FIRST_KEY + 1
@@ -113,7 +115,7 @@ def _transplanted(language: haystack.Language, writer: haystack.Writer) -> str:
 
 def fill_needle(template: str, key: str) -> str:
     """The needle: ``template`` with the key and, in Korean, the particle its sound asks for."""
-    return _KEY.sub(lambda slot: haystack.with_particle(key, slot[1] or ""), template)
+    return _KEY.sub(lambda slot: inflection.with_particle(key, slot[1] or ""), template)
 
 
 def _pick(options: Sequence[str], name: str) -> str:
@@ -154,3 +156,15 @@ def templates(group: str, split: str) -> tuple[str, ...]:
         split: ``train``, ``validation`` or ``test``.
     """
     return tuple(haystack.data_of("en")[group][haystack.require_split(split)])
+
+
+@lru_cache
+def wordings(split: str) -> tuple[tuple[str, str], ...]:
+    """Needles and their questions which share no content word, nor one with a training wording.
+
+    The needle names what the question is about by other words, after Modarressi et al., 2025,
+    NoLiMa, arXiv 2502.05167.
+    """
+    path = Path(__file__).with_name("wordings_en.json")
+    pairs = json.loads(path.read_text(encoding="utf-8"))[haystack.require_split(split)]
+    return tuple((needle, question) for needle, question in pairs)

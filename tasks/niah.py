@@ -1,8 +1,9 @@
 """Needle-in-a-haystack samples of an exact length in tokens.
 
-A sample is a long invented chronicle in which one or more sentences state a value, and a question
-about it. The whole prompt is ``context + question``; the right continuation is ``" " + answer``.
-Nothing stands before the context, so whatever reads or compresses it cannot know the question.
+A sample is a long document, most often an invented chronicle, in which one or more sentences state
+a value, and a question about it. The whole prompt is ``context + question``; the right continuation
+is ``" " + answer``. Nothing stands before the context, so whatever reads or compresses it cannot
+know the question.
 
 lm-eval loads this file by path (``custom_dataset: !function niah.load``). It needs the standard
 library, the files beside it, and, inside :func:`load` only, ``datasets`` and ``transformers``.
@@ -12,22 +13,19 @@ content word and no name. Validation is for choosing between recipes; only test 
 
 import hashlib
 import importlib
-import json
 import math
-import os
 import random
 import re
 import sys
 import types
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped,unused-ignore]
 
-    from . import fitting, haystack, needles, plans
+    from . import documents, fitting, haystack, inflection, needles, plans, prose, samples
 else:
     # Loaded by path this file belongs to no package; one of this folder's own lets its files find
     # each other, and two copies of the folder stay apart.
@@ -36,66 +34,24 @@ else:
     if _package not in sys.modules:
         sys.modules[_package] = types.ModuleType(_package)
         sys.modules[_package].__path__ = [str(_folder)]
-    fitting, haystack, needles, plans = (
+    documents, fitting, haystack, inflection, needles, plans, prose, samples = (
         importlib.import_module(f"{_package}.{name}")
-        for name in ("fitting", "haystack", "needles", "plans")
+        for name in (
+            "documents",
+            "fitting",
+            "haystack",
+            "inflection",
+            "needles",
+            "plans",
+            "prose",
+            "samples",
+        )
     )
 
 NONE, QUESTIONS, TASKS = plans.NONE, plans.QUESTIONS, plans.TASKS
+Sample = samples.Sample
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One document, one question and its answer.
-
-    Attributes:
-        id: Stable name, such as ``niah_passkey/test/4925/seed0/17``.
-        task: Name of the lm-eval task.
-        index: Number of the sample within its seed, from 0.
-        seed: Seed of the series.
-        split: ``train``, ``validation`` or ``test``.
-        language: ``en`` or ``ko``.
-        context: The document, needles included.
-        question: What follows the document, up to where the answer begins.
-        answer: What the continuation must be, without the space before it.
-        entropy_bits: Bits that the answer holds for who knows the task but not the document.
-        context_tokens: Tokens of the prompt that belong to the context, a leading special token
-            included, when context and question are tokenised together.
-        prompt_tokens: Tokens of the whole prompt with the tokenizer's defaults.
-        depth: Requested position of the needle that the answer is in, 0 (first sentence) to 1
-            (last); of the first of several; ``None`` where there is none.
-        needle_depth: Index of that needle's first token / ``context_tokens``.
-        needle: The sentence itself, empty where there is none.
-        needle_start: Offset of the needle in ``context``, in characters.
-        needle_end: Offset after the needle's last character.
-        num_needles: Sentences in the document that state something.
-    """
-
-    id: str
-    task: str
-    index: int
-    seed: int
-    split: str
-    language: str
-    context: str
-    question: str
-    answer: str
-    entropy_bits: float
-    context_tokens: int
-    prompt_tokens: int
-    depth: float | None
-    needle_depth: float | None
-    needle: str
-    needle_start: int | None
-    needle_end: int | None
-    num_needles: int
-
-    @property
-    def prompt(self) -> str:
-        """The whole prompt: context, then question, with nothing between or around them."""
-        return self.context + self.question
 
 
 def build_sample(
@@ -107,7 +63,8 @@ def build_sample(
     index: int,
     seed: int,
     depth: float | None = None,
-) -> Sample:
+    text: str | Path | None = None,
+) -> "samples.Sample":
     """Builds one sample; the same arguments give the same text in every process.
 
     Args:
@@ -120,17 +77,21 @@ def build_sample(
         depth: Where the needle goes, 0 to 1; ``None`` takes the next point of a low-discrepancy
             sequence, so that every prefix of a series covers the depths evenly. Further needles
             lie at even distances after it, going round.
+        text: A text file, or a folder of them, whose prose takes the haystack's place.
 
     Returns:
         The sample.
 
     Raises:
-        ValueError: An argument is out of range, the tokenizer is not a fast one, or no text of
-            exactly this length could be made.
+        ValueError: An argument is out of range, the task is never trained on, the tokenizer is not
+            a fast one, the text is none or too short, or no text of exactly this length could be
+            made.
     """
     haystack.require_choice("task", task, list(TASKS))
     kind, part = TASKS[task], haystack.require_split(split)
     lang = haystack.require_language(kind.language)
+    if part == "train" and not kind.trained:
+        raise ValueError(f"{task} is never trained on; its splits are validation and test")
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
             f"{type(tokenizer).__name__} is not a fast tokenizer: exact lengths need character "
@@ -141,18 +102,27 @@ def build_sample(
     if depth is not None and not 0 <= depth <= 1:
         raise ValueError(f"depth is {depth}; it must lie between 0 and 1")
     document = index // 2 if kind.form == "two" else index
-    series = f"{task}/{part}/{context_tokens}/seed{seed}"
+    length = f"{part}/{context_tokens}/seed{seed}"
     suffix = "" if depth is None else f"/depth{depth:g}"
     first = low_discrepancy_depth(seed, document) if depth is None else depth
+    # What is hidden and asked depends on no haystack, so that haystacks can be compared in pairs.
+    plan_name = f"{kind.like or task}/{length}/{document}{suffix}"
+    if not kind.has_haystack:
+        text = None
+    series = f"{task}/{length}" + (f"/{haystack_mark(text)}" if text else "")
     text_name = f"{series}/{document}{suffix}"
+    shipped = prose.shipped(part) if kind.prose else None
+    written = prose.of_path(text) if text else shipped
     shortest = 0
     for attempt in range(fitting.ATTEMPTS):
         redraw = attempt if part == "train" else 0  # what a grammar wrote may be too long
-        plan = plans.plan_sample(task, kind, part, text_name, index, seed, first, redraw)
+        if kind.form in plans.DOCUMENT_FORMS:
+            plan = documents.plan_document(kind, part, series, index, context_tokens, redraw)
+        else:
+            plan = plans.plan_sample(task, kind, part, plan_name, index, seed, first, redraw)
         rng = random.Random(haystack.number_of(f"{text_name}/{attempt}"))
-        draft = fitting.Draft(
-            tokenizer, haystack.Writer(lang, part, rng), plan.needles, context_tokens
-        )
+        writer = prose.Reader(written, rng) if written else haystack.Writer(lang, part, rng)
+        draft = fitting.Draft(tokenizer, writer, plan.needles, context_tokens)
         shortest = max(shortest, draft.shortest)
         fitted = draft.fit(plan.depths, plan.questions)
         if fitted is not None:
@@ -187,6 +157,7 @@ def _located(plan: "plans.Plan", fitted: "fitting.Fitted", context_tokens: int) 
         "entropy_bits": plan.entropy_bits,
         "prompt_tokens": fitted.prompt_tokens[0],
         "num_needles": len(plan.needles),
+        "choices": plan.choices,
         "depth": None,
         "needle_depth": None,
         "needle": "",
@@ -203,6 +174,15 @@ def _located(plan: "plans.Plan", fitted: "fitting.Fitted", context_tokens: int) 
             "needle_end": start + len(needle),
         }
     return fields
+
+
+def haystack_mark(path: str | Path) -> str:
+    """What stands for a user's haystack in names: ``haystack-`` and the start of its SHA-256.
+
+    Raises:
+        ValueError: There is no text at ``path``.
+    """
+    return f"haystack-{prose.of_path(path).sha256[:12]}"
 
 
 def low_discrepancy_depth(seed: int, index: int) -> float:
@@ -226,8 +206,8 @@ def score(answer: str, output: str, *, task: str = "niah_passkey") -> dict[str, 
         ``stated_key`` (a number is stated) and ``said_none``.
     """
     text = output.strip()
-    if answer == NONE:  # a word, and how it is written says nothing
-        text = output = text.lower()
+    if answer == NONE or TASKS[task].form in plans.DOCUMENT_FORMS:
+        text = output = text.lower()  # a word, and how it is written says nothing
     right = sum(a == b for a, b in zip(answer, text, strict=False))
     scores = {
         "exact_match": float(text == answer),
@@ -251,11 +231,12 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
 
     Args:
         **kwargs: The task's YAML metadata and the model's arguments. Used are ``task``,
-            ``context_tokens``, ``num_samples``, ``seed``, ``split``; for the
-            tokenizer ``tokenizer`` (a name, a folder or an object) or ``pretrained``, with
-            ``gguf_file``, ``revision``, ``subfolder``, ``trust_remote_code``, ``add_bos_token``;
-            and ``cache_folder``, where samples are kept for other processes of the same run.
-            Others are ignored.
+            ``context_tokens``, ``num_samples``, ``seed``, ``split``; ``haystack`` (a text file or a
+            folder of them, whose prose takes the haystack's place); for the tokenizer
+            ``tokenizer`` (a name, a folder or an object) or ``pretrained``, with ``gguf_file``,
+            ``revision``, ``subfolder``, ``trust_remote_code``, ``add_bos_token``; and
+            ``cache_folder``, where samples are kept for other processes of the same run. Others
+            are ignored.
 
     Returns:
         ``{"test": dataset}`` with one column for each field of :class:`Sample`, and
@@ -264,58 +245,32 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
     Raises:
         ValueError: No tokenizer is named, or an argument is out of range.
     """
-    from datasets import Dataset
-
-    task = str(kwargs.get("task", "niah_passkey"))
+    task, split = str(kwargs.get("task", "niah_passkey")), str(kwargs.get("split", "test"))
     num_samples = int(kwargs.get("num_samples", 200))
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}; at least 1 is needed")
     context_tokens, seed = int(kwargs.get("context_tokens", 4925)), int(kwargs.get("seed", 0))
+    text = kwargs.get("haystack")
+
+    def make() -> Iterator[samples.Sample]:
+        tokenizer = samples.tokenizer_of(kwargs)
+        for index in range(num_samples):
+            yield build_sample(
+                tokenizer,
+                task=task,
+                split=split,
+                context_tokens=context_tokens,
+                index=index,
+                seed=seed,
+                text=text,
+            )
+
     kept = None
     if kwargs.get("cache_folder"):
-        version, split = kwargs.get("version", "?"), kwargs.get("split", "test")
-        file = f"{task}-v{version}-{split}-{context_tokens}-{num_samples}-seed{seed}.json"
-        kept = Path(str(kwargs["cache_folder"])) / file
-        if kept.is_file():
-            return {"test": Dataset.from_list(json.loads(kept.read_text(encoding="utf-8")))}
-    tokenizer = _tokenizer(kwargs)
-    rows: list[dict[str, Any]] = []
-    for index in range(num_samples):
-        sample = build_sample(
-            tokenizer,
-            task=task,
-            split=str(kwargs.get("split", "test")),
-            context_tokens=context_tokens,
-            index=index,
-            seed=seed,
-        )
-        digest = hashlib.sha256(sample.prompt.encode()).hexdigest()
-        rows.append({**asdict(sample), "prompt_sha256": digest})
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(f".{os.getpid()}.partial")  # others may be at it too
-        partial.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
-        partial.replace(kept)
-    return {"test": Dataset.from_list(rows)}
-
-
-def _tokenizer(kwargs: Mapping[str, Any]) -> Any:
-    from transformers import AutoTokenizer
-
-    source = kwargs.get("tokenizer") or kwargs.get("pretrained")
-    if source is None:
-        raise ValueError(
-            "the samples are built in the evaluated model's own tokens, and no model is named; "
-            "pass pretrained=NAME or tokenizer=NAME in --model_args, or in the metadata of the "
-            "TaskManager"
-        )
-    if callable(source) and hasattr(source, "is_fast"):
-        return source
-    if not isinstance(source, str | Path):
-        source = source.config.name_or_path  # a model object
-    passed = ("gguf_file", "revision", "subfolder", "trust_remote_code", "add_bos_token")
-    options = {name: kwargs[name] for name in passed if kwargs.get(name) is not None}
-    return AutoTokenizer.from_pretrained(source, **options)
+        name = f"{task}-v{kwargs.get('version', '?')}-{split}-{context_tokens}-{num_samples}"
+        mark = f"-{haystack_mark(text)}" if text else ""
+        kept = Path(str(kwargs["cache_folder"])) / f"{name}-seed{seed}{mark}.json"
+    return samples.table(make, kept)
 
 
 __all__ = ["QUESTIONS", "TASKS", "Sample", "build_sample", "load", "score"]

@@ -8,7 +8,12 @@ from typing import Literal
 
 from . import fitting, haystack, needles
 
-Form = Literal["single", "labelled", "all", "two", "absent", "update"]
+Form = Literal[
+    "single", "labelled", "all", "two", "absent", "update", "wordings", "topic", "frequency"
+]
+DOCUMENT_FORMS = ("topic", "frequency")
+"""Those that ask about the document as a whole."""
+
 NONE = "none"
 """The right answer where a document hides nothing."""
 
@@ -25,10 +30,15 @@ class Task:
             labels; the question names one of them. ``all``: ``count`` values, all asked for.
             ``two``: a value and an errand in one document, asked for by samples 2k and 2k + 1.
             ``absent``: as ``single``, but every second document hides nothing. ``update``: the
-            value is stated twice, and the later statement counts.
+            value is stated twice, and the later statement counts. ``wordings``: needle and question
+            share no word. ``topic``: what the document is mostly about, one of four themes.
+            ``frequency``: which coded word occurs most often.
         count: Needles with values.
         digits: Digits of a value.
         alphabet: What digits are drawn from.
+        prose: The haystack is the shipped prose, not invented sentences.
+        trained: There is a training split.
+        like: The task whose needles and questions this one has, sample by sample.
     """
 
     language: str = "en"
@@ -36,11 +46,21 @@ class Task:
     count: int = 1
     digits: int = 5
     alphabet: str = string.digits
+    prose: bool = False
+    trained: bool = True
+    like: str = ""
+
+    @property
+    def has_haystack(self) -> bool:
+        """Whether the document's own sentences may be replaced by others."""
+        return self.form not in DOCUMENT_FORMS
 
 
 TASKS: Mapping[str, Task] = {
     "niah_passkey": Task(),
     "niah_passkey_ko": Task(language="ko"),
+    "niah_passkey_prose": Task(prose=True, trained=False, like="niah_passkey"),
+    "niah_passkey_wordings": Task(form="wordings", trained=False),
     "niah_digits_10": Task(digits=10),
     "niah_digits_20": Task(digits=20),
     "niah_digits_40": Task(digits=40),
@@ -52,6 +72,8 @@ TASKS: Mapping[str, Task] = {
     "niah_two_questions": Task(form="two"),
     "niah_absent": Task(form="absent"),
     "niah_update": Task(form="update", count=2),
+    "document_topic": Task(form="topic"),
+    "word_frequency": Task(form="frequency"),
 }
 
 QUESTIONS: Mapping[str, str] = {
@@ -92,7 +114,7 @@ class Plan:
     """What one sample hides and asks, before any text is written.
 
     ``asked`` is the needle that the answer is in; ``questions`` are all those that the document
-    must have room for, the sample's own first.
+    must have room for, the sample's own first; ``choices`` the answers that the question names.
     """
 
     needles: tuple[str, ...]
@@ -101,6 +123,7 @@ class Plan:
     answer: str
     entropy_bits: float
     asked: int | None = 0
+    choices: tuple[str, ...] = ()
 
 
 def plan_sample(
@@ -117,7 +140,7 @@ def plan_sample(
     lang = haystack.require_language(kind.language)
     bits = _entropy_bits(kind)
     depths = (first, *((first + place / kind.count) % 1.0 for place in range(1, kind.count)))
-    if task in ("niah_passkey", "niah_passkey_ko"):
+    if task.startswith("niah_passkey"):
         values: tuple[str, ...] = (needles.passkey(split, seed, index),)
     else:
         values = tuple(
@@ -169,6 +192,12 @@ def plan_sample(
         stated = (passkey_needle(0), update.format(key=values[1]))
         depths = (first * haystack.fraction_of(f"{name}/earlier"), first)
         return Plan(stated, depths, (_UPDATE_QUESTION,), values[1], bits, 1)
+    if kind.form == "wordings":
+        wording, asking = needles.wordings(split)[
+            haystack.number_of(f"{name}/wording") % len(needles.wordings(split))
+        ]
+        stated = (needles.fill_needle(wording, values[0]),)
+        return Plan(stated, depths, (f" \n\n{asking}",), values[0], bits)
     return Plan((passkey_needle(0),), depths, (question,), values[0], bits)
 
 

@@ -32,6 +32,8 @@ class Prompt:
         donor: For the swapped control: a sample with another answer.
         holds_answer: Whether the context states what is asked for.
         context_text: The context, where donors are picked by what it states.
+        choices: The answers that the question names; empty where it names none.
+        counted: Whether it is known what the context states; a user's own data is not.
     """
 
     sample_id: str
@@ -41,6 +43,8 @@ class Prompt:
     donor: Prompt | None = None
     holds_answer: bool = True
     context_text: str = ""
+    choices: tuple[str, ...] = ()
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,8 @@ class ArmLM(LM):
             tokens,
             holds_answer=doc.get("num_needles") != 0,
             context_text=doc["context"],
+            choices=tuple(doc.get("choices") or ()),
+            counted=doc.get("num_needles", 0) is not None,
         )
 
     def _answer(
@@ -163,7 +165,10 @@ def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
 
     A donor is another document (several questions may be put to one) that does not hold this
     prompt's answer anywhere, and states an answer of its own: the gists of a document that hides
-    nothing would be no test of where answers come from.
+    nothing would be no test of where answers come from. Where the question names its answers, the
+    donor's is another of them: whoever follows the gists is then wrong, and whoever guesses no
+    better off. Nobody knows what a user's own documents state: there another answer is enough,
+    though a donor that does not hold this one goes before.
     """
 
     def may_give(other: Prompt, prompt: Prompt) -> bool:
@@ -171,8 +176,11 @@ def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
             other.holds_answer
             and other.answer != prompt.answer
             and other.tokens.context != prompt.tokens.context
-            and not (prompt.holds_answer and prompt.answer in other.context_text)
+            and (not prompt.choices or other.answer in prompt.choices)
         )
+
+    def holds(other: Prompt, prompt: Prompt) -> bool:
+        return prompt.holds_answer and prompt.answer in other.context_text
 
     given = []
     for place, prompt in enumerate(prompts):
@@ -180,8 +188,11 @@ def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
         # Best one that was asked the same: its own answer is what its gists would give away.
         alike = (other for other in others if other.tokens.question == prompt.tokens.question)
         # Chained lazily: texts are searched only until a donor is found.
-        willing = (other for other in chain(alike, others) if may_give(other, prompt))
-        given.append(replace(prompt, donor=next(willing, None)))
+        able = (other for other in chain(alike, others) if may_give(other, prompt))
+        donor = next((other for other in able if not holds(other, prompt)), None)
+        if donor is None and not prompt.counted:
+            donor = next((other for other in others if may_give(other, prompt)), None)
+        given.append(replace(prompt, donor=donor))
     return given
 
 

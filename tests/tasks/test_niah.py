@@ -545,7 +545,7 @@ def test_id_names_everything_that_made_the_sample() -> None:
     ],
 )
 def test_korean_particles_follow_the_last_sound(word: str, particle: str, expected: str) -> None:
-    assert niah.haystack.with_particle(word, particle) == expected
+    assert niah.inflection.with_particle(word, particle) == expected
 
 
 @pytest.mark.parametrize(
@@ -554,7 +554,7 @@ def test_korean_particles_follow_the_last_sound(word: str, particle: str, expect
      ("torch", "torches"), ("ox", "oxen")],
 )  # fmt: skip
 def test_english_plurals(noun: str, expected: str) -> None:
-    assert niah.haystack.plural(noun, {"ox": "oxen"}) == expected
+    assert niah.inflection.plural(noun, {"ox": "oxen"}) == expected
 
 
 def test_articles_fit_the_next_word() -> None:
