@@ -137,16 +137,17 @@ def scorecard(run_dir: Path) -> None:
 
 
 @app.command(name="merge")
-def merge_runs(*run_dirs: Path, output: Path) -> None:
+def merge_runs(*run_dirs: Path, output: Path, packed: bool = False) -> None:
     """Make one run out of several on the same samples: other arms, tasks or lengths.
 
     Args:
         run_dirs: Directories that `gistbench run` wrote; the first decides the length judged.
         output: The merged run directory.
+        packed: Compress samples and memory ticks (xz).
     """
     from gistbench.bench.merge import merge as make_one
 
-    _show(make_one(run_dirs, output))
+    _show(make_one(run_dirs, output, packed=packed))
 
 
 @app.command

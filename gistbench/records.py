@@ -10,12 +10,16 @@ A run directory holds::
     run.json       RunRecord       what ran, on what, and what each arm measured as a whole
     samples.jsonl  SampleRecord    one line per arm and sample, every raw output kept
     memory.jsonl   MemoryRecord    one line per tick of the memory sampler
+
+The two JSONL files may be packed, as ``samples.jsonl.xz``: arms repeat each other's texts.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -353,6 +357,7 @@ class RunRecord(Record):
 # ----------------------------------------------------------------------------------------- files
 
 RUN_FILE, SAMPLES_FILE, MEMORY_FILE = "run.json", "samples.jsonl", "memory.jsonl"
+PACKED_SUFFIX = ".xz"
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -413,6 +418,33 @@ def write_jsonl(path: Path, records: Iterable[Record]) -> None:
     write_atomically(path, "".join(record.model_dump_json() + "\n" for record in records))
 
 
+def pack(path: Path) -> Path:
+    """Replace a JSONL file by one compressed beside it, which `read_jsonl` finds by the old name.
+
+    Raises:
+        UsageError: The disk is full or the folder cannot be written.
+    """
+    packed, beside = _packed(path), path.with_name(f".{path.name}{PACKED_SUFFIX}")
+    try:
+        with path.open("rb") as plain, lzma.open(beside, "wb", preset=9) as file:
+            shutil.copyfileobj(plain, file)
+        os.replace(beside, packed)
+        path.unlink()
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise cannot_write(packed, error) from error
+    return packed
+
+
+def stored(path: Path) -> Path:
+    """Where a JSONL file of a run really lies: as named, or packed."""
+    return _packed(path) if not path.exists() and _packed(path).exists() else path
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(path.name + PACKED_SUFFIX)
+
+
 def read_json(path: Path, kind: type[RecordT]) -> RecordT:
     """Read one record.
 
@@ -431,12 +463,17 @@ def read_json(path: Path, kind: type[RecordT]) -> RecordT:
 
 def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
     """Read records one line at a time; the error of a broken line names its number."""
+    found = stored(path)
     try:
-        with path.open(encoding="utf-8") as file:
+        with (
+            lzma.open(found, "rt", encoding="utf-8")
+            if found != path
+            else path.open(encoding="utf-8") as file
+        ):
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield _parse(line, kind, f"{path} line {number}")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path} cannot be read ({type(error).__name__}); "
             "name a run directory that `gistbench run` wrote"

@@ -29,8 +29,10 @@ from gistbench.records import (
     SampleRecord,
     TaskRecord,
     check_writable,
+    pack,
     read_json,
     read_jsonl,
+    stored,
     write_json,
     write_jsonl,
 )
@@ -59,7 +61,7 @@ class Part:
         return next(cell for cell in self.tasks if cell[0] == sample.task)
 
 
-def merge(folders: Sequence[Path], output: Path) -> Path:
+def merge(folders: Sequence[Path], output: Path, *, packed: bool = False) -> Path:
     """Write one run directory out of several.
 
     Where two parts hold the same arm on the same task and length, the first one's answers stand,
@@ -68,6 +70,7 @@ def merge(folders: Sequence[Path], output: Path) -> Path:
     Args:
         folders: Finished run directories; the criteria are judged at the first one's length.
         output: The new run directory.
+        packed: Compress the samples and memory ticks, to a few per cent of their size.
 
     Raises:
         UsageError: A part is no finished run, the parts do not belong together, or the output is
@@ -91,6 +94,9 @@ def merge(folders: Sequence[Path], output: Path) -> Path:
     ]
     write_jsonl(output / SAMPLES_FILE, samples)
     write_jsonl(output / MEMORY_FILE, memory)
+    if packed:
+        pack(output / SAMPLES_FILE)
+        pack(output / MEMORY_FILE)
     write_json(output / RUN_FILE, record)
     return output
 
@@ -270,5 +276,5 @@ def _part_record(part: Part) -> PartRecord:
         arms=tuple(arm.name for arm in run.arms),
         tasks=tuple(dict.fromkeys(task.name for task in run.tasks)),
         context_tokens=run.tasks[0].context_tokens,
-        samples_sha256=hashlib.sha256((part.folder / SAMPLES_FILE).read_bytes()).hexdigest(),
+        samples_sha256=hashlib.sha256(stored(part.folder / SAMPLES_FILE).read_bytes()).hexdigest(),
     )

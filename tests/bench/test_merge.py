@@ -82,6 +82,27 @@ def test_arms_of_two_runs_stand_side_by_side_with_every_answer_once(
     load_evidence(merged)
 
 
+def test_a_packed_run_reads_like_any_other(parts: dict[str, Path], tmp_path: Path) -> None:
+    wanted = [parts["gist"], parts["rivals"]]
+    plain, packed = merge(wanted, tmp_path / "plain"), merge(wanted, tmp_path / "xz", packed=True)
+    assert sorted(path.name for path in packed.iterdir()) == [
+        "memory.jsonl.xz",
+        "run.json",
+        "samples.jsonl.xz",
+    ]
+    assert samples_of(packed) == samples_of(plain)
+    again = merge([packed, parts["rivals"]], tmp_path / "again")
+    assert samples_of(again) == samples_of(plain)
+
+
+def test_a_packed_file_cut_short_is_one_sentence(parts: dict[str, Path], tmp_path: Path) -> None:
+    packed = merge([parts["gist"], parts["rivals"]], tmp_path / "xz", packed=True)
+    file = packed / "samples.jsonl.xz"
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(UsageError, match=r"samples\.jsonl cannot be read"):
+        samples_of(packed)
+
+
 def test_lengths_of_a_task_stay_apart(parts: dict[str, Path], tmp_path: Path) -> None:
     merged = merge([parts["rivals"], parts["longer"]], tmp_path / "merged")
     record = record_of(merged)
