@@ -217,7 +217,7 @@ def tasks() -> None:
         table.add_row(
             name,
             metadata["language"],
-            f"{metadata['context_tokens']:,} tokens",
+            f"{metadata['context_tokens']:,} tokens" if "context_tokens" in metadata else "its own",
             f"{metadata['chance_floor']:.2g}",
             " ".join(repr(stop) for stop in generators.stop_strings(name)),
         )

@@ -161,6 +161,12 @@ class RunConfig(Config):
     context_tokens: int = Field(
         4925, ge=32, description="exact length of every context, in the model's tokens"
     )
+    haystack: str | None = Field(
+        None, description="text file or folder of .txt and .md whose prose hides the needles"
+    )
+    data_file: str | None = Field(
+        None, description="JSON lines of context, question and answer: the task own_jsonl"
+    )
     samples: int | None = Field(None, ge=1, description="default: 200, or what the time allows")
     time_budget_seconds: float | None = Field(
         None, gt=0, description="choose the number of samples from the measured rate"

@@ -18,6 +18,9 @@ import yaml
 from gistbench.errors import UsageError, did_you_mean
 from gistbench.resources import shipped
 
+OWN_DATA = "own_jsonl"
+"""The task whose samples are a user's own questions."""
+
 
 class _TaskLoader(yaml.SafeLoader):
     """Reads task YAML; ``!function`` becomes the name it holds."""
@@ -72,6 +75,22 @@ def require_tasks(names: tuple[str, ...]) -> None:
             raise UsageError(f"unknown task {name!r}, {did_you_mean(name, known)}")
 
 
+def require_trained(names: tuple[str, ...]) -> None:
+    """Refuse, for training, unknown task names and tasks without a training split.
+
+    Raises:
+        UsageError: With the nearest name, or with what the task is for.
+    """
+    require_tasks(names)
+    for name in names:
+        splits = task_definition(name)["metadata"].get("splits", ["train"])
+        if "train" not in splits:
+            raise UsageError(
+                f"task {name} is never trained on, so that it stays a test of what training did "
+                f"not show (it has {' and '.join(splits)}); take another in --data.tasks"
+            )
+
+
 @cache
 def task_definition(name: str) -> dict[str, Any]:
     """A task's YAML with its include resolved; functions appear by name.
@@ -97,6 +116,34 @@ def _read(path: Path) -> dict[str, Any]:
 def generator(task: str) -> ModuleType:
     """The module behind a task: ``build_sample``, ``score`` and ``load``."""
     return _module(str(task_definition(task)["custom_dataset"]).split(".")[0])
+
+
+def task_version(task: str, haystack: str | None = None, data_file: str | None = None) -> str:
+    """Version of a task's samples; a user's texts are a part of it, by the start of their hash.
+
+    Raises:
+        UsageError: The texts cannot be read.
+    """
+    version = str(task_definition(task)["metadata"]["version"])
+    try:
+        mark = generator(task).own_mark(task, haystack, data_file)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return f"{version}+{mark}" if mark else version
+
+
+def num_available(task: str, data_file: str | None) -> int:
+    """How many samples there can be of a task: the lines of a user's file, else no end of them.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    if task != OWN_DATA:
+        return sys.maxsize
+    try:
+        return int(generator(task).own_count(data_file))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def language(task: str) -> str:

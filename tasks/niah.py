@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import datasets  # type: ignore[import-untyped,unused-ignore]
 
-    from . import documents, fitting, haystack, inflection, needles, plans, prose, samples
+    from . import documents, fitting, haystack, inflection, needles, own, plans, prose, samples
 else:
     # Loaded by path this file belongs to no package; one of this folder's own lets its files find
     # each other, and two copies of the folder stay apart.
@@ -34,18 +34,9 @@ else:
     if _package not in sys.modules:
         sys.modules[_package] = types.ModuleType(_package)
         sys.modules[_package].__path__ = [str(_folder)]
-    documents, fitting, haystack, inflection, needles, plans, prose, samples = (
-        importlib.import_module(f"{_package}.{name}")
-        for name in (
-            "documents",
-            "fitting",
-            "haystack",
-            "inflection",
-            "needles",
-            "plans",
-            "prose",
-            "samples",
-        )
+    _names = "documents fitting haystack inflection needles own plans prose samples"
+    documents, fitting, haystack, inflection, needles, own, plans, prose, samples = (
+        importlib.import_module(f"{_package}.{name}") for name in _names.split()
     )
 
 NONE, QUESTIONS, TASKS = plans.NONE, plans.QUESTIONS, plans.TASKS
@@ -64,12 +55,13 @@ def build_sample(
     seed: int,
     depth: float | None = None,
     text: str | Path | None = None,
+    data_file: str | Path | None = None,
 ) -> "samples.Sample":
     """Builds one sample; the same arguments give the same text in every process.
 
     Args:
         tokenizer: A fast Hugging Face tokenizer (it must report character offsets).
-        task: One of :data:`TASKS`.
+        task: One of :data:`TASKS`, or ``own_jsonl``, whose lengths are those of its lines.
         split: ``train``, ``validation`` or ``test``.
         context_tokens: Exact length of the context in this tokenizer's tokens.
         index: Number of the sample, from 0.
@@ -78,6 +70,7 @@ def build_sample(
             sequence, so that every prefix of a series covers the depths evenly. Further needles
             lie at even distances after it, going round.
         text: A text file, or a folder of them, whose prose takes the haystack's place.
+        data_file: What ``own_jsonl`` reads.
 
     Returns:
         The sample.
@@ -87,7 +80,9 @@ def build_sample(
             a fast one, the text is none or too short, or no text of exactly this length could be
             made.
     """
-    haystack.require_choice("task", task, list(TASKS))
+    if task == own.TASK:
+        return own.build_sample(tokenizer, own.named(data_file), index, seed=seed, split=split)
+    haystack.require_choice("task", task, [*TASKS, own.TASK])
     kind, part = TASKS[task], haystack.require_split(split)
     lang = haystack.require_language(kind.language)
     if part == "train" and not kind.trained:
@@ -109,7 +104,7 @@ def build_sample(
     plan_name = f"{kind.like or task}/{length}/{document}{suffix}"
     if not kind.has_haystack:
         text = None
-    series = f"{task}/{length}" + (f"/{haystack_mark(text)}" if text else "")
+    series = f"{task}/{length}" + (f"/{own_mark(task, text)}" if text else "")
     text_name = f"{series}/{document}{suffix}"
     shipped = prose.shipped(part) if kind.prose else None
     written = prose.of_path(text) if text else shipped
@@ -121,7 +116,11 @@ def build_sample(
         else:
             plan = plans.plan_sample(task, kind, part, plan_name, index, seed, first, redraw)
         rng = random.Random(haystack.number_of(f"{text_name}/{attempt}"))
-        writer = prose.Reader(written, rng) if written else haystack.Writer(lang, part, rng)
+        writer: fitting.Writes
+        if written:
+            writer = prose.Reader(written, rng, break_off=attempt >= fitting.ATTEMPTS // 2)
+        else:
+            writer = haystack.Writer(lang, part, rng)
         draft = fitting.Draft(tokenizer, writer, plan.needles, context_tokens)
         shortest = max(shortest, draft.shortest)
         fitted = draft.fit(plan.depths, plan.questions)
@@ -176,13 +175,26 @@ def _located(plan: "plans.Plan", fitted: "fitting.Fitted", context_tokens: int) 
     return fields
 
 
-def haystack_mark(path: str | Path) -> str:
-    """What stands for a user's haystack in names: ``haystack-`` and the start of its SHA-256.
+def own_mark(task: str, text: str | Path | None = None, data_file: str | Path | None = None) -> str:
+    """What stands in names for the user's texts that a task is made of; empty where it is of none.
 
     Raises:
-        ValueError: There is no text at ``path``.
+        ValueError: The texts cannot be read.
     """
-    return f"haystack-{prose.of_path(path).sha256[:12]}"
+    if task == own.TASK:
+        return f"data-{own.named(data_file).sha256[:12]}"
+    if text and TASKS[task].has_haystack:
+        return f"haystack-{prose.of_path(text).sha256[:12]}"
+    return ""
+
+
+def own_count(data_file: str | Path | None) -> int:
+    """Questions in a user's file.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    return len(own.named(data_file).lines)
 
 
 def low_discrepancy_depth(seed: int, index: int) -> float:
@@ -197,7 +209,7 @@ def score(answer: str, output: str, *, task: str = "niah_passkey") -> dict[str, 
     Args:
         answer: The right answer.
         output: The generated text, already cut at the task's stop strings.
-        task: One of :data:`TASKS`.
+        task: One of :data:`TASKS`, or ``own_jsonl``, where a full stop at the end says nothing.
 
     Returns:
         ``exact_match`` (1 if the text without surrounding white space is the answer and nothing
@@ -206,7 +218,10 @@ def score(answer: str, output: str, *, task: str = "niah_passkey") -> dict[str, 
         ``stated_key`` (a number is stated) and ``said_none``.
     """
     text = output.strip()
-    if answer == NONE or TASKS[task].form in plans.DOCUMENT_FORMS:
+    form = TASKS[task].form if task in TASKS else None
+    if task == own.TASK:
+        answer, text = answer.removesuffix("."), text.removesuffix(".")
+    if answer == NONE or form in plans.DOCUMENT_FORMS:
         text = output = text.lower()  # a word, and how it is written says nothing
     right = sum(a == b for a, b in zip(answer, text, strict=False))
     scores = {
@@ -214,7 +229,7 @@ def score(answer: str, output: str, *, task: str = "niah_passkey") -> dict[str, 
         "contains": float(answer in output),
         "digit_accuracy": right / len(answer),
     }
-    if TASKS[task].form == "absent":
+    if form == "absent":
         scores["stated_key"] = float(re.search(r"\d", text) is not None)
         scores["said_none"] = float(text.lower().startswith(NONE))
     return scores
@@ -232,7 +247,8 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
     Args:
         **kwargs: The task's YAML metadata and the model's arguments. Used are ``task``,
             ``context_tokens``, ``num_samples``, ``seed``, ``split``; ``haystack`` (a text file or a
-            folder of them, whose prose takes the haystack's place); for the tokenizer
+            folder of them, whose prose takes the haystack's place); ``data_file`` (what
+            ``own_jsonl`` reads); for the tokenizer
             ``tokenizer`` (a name, a folder or an object) or ``pretrained``, with ``gguf_file``,
             ``revision``, ``subfolder``, ``trust_remote_code``, ``add_bos_token``; and
             ``cache_folder``, where samples are kept for other processes of the same run. Others
@@ -246,6 +262,8 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
         ValueError: No tokenizer is named, or an argument is out of range.
     """
     task, split = str(kwargs.get("task", "niah_passkey")), str(kwargs.get("split", "test"))
+    if task == own.TASK:
+        return own.load(kwargs)
     num_samples = int(kwargs.get("num_samples", 200))
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}; at least 1 is needed")
@@ -268,8 +286,8 @@ def load(**kwargs: Any) -> dict[str, "datasets.Dataset"]:
     kept = None
     if kwargs.get("cache_folder"):
         name = f"{task}-v{kwargs.get('version', '?')}-{split}-{context_tokens}-{num_samples}"
-        mark = f"-{haystack_mark(text)}" if text else ""
-        kept = Path(str(kwargs["cache_folder"])) / f"{name}-seed{seed}{mark}.json"
+        name = "-".join(filter(None, (name, f"seed{seed}", own_mark(task, text))))
+        kept = Path(str(kwargs["cache_folder"])) / f"{name}.json"
     return samples.table(make, kept)
 
 

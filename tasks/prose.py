@@ -25,7 +25,7 @@ _ABBREVIATION = re.compile(
     re.VERBOSE,
 )
 _KEYLIKE = re.compile(r"\d{5}")
-_SHORTEST_SHARE, _LEAST_SHORT = 20, 40
+_SHORTEST_SHARE, _LEAST_SHORT, _BROKEN_OFF = 20, 40, 9
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,18 @@ class Prose:
 
 
 class Reader:
-    """Reads prose from a sentence that ``rng`` draws, once round; drafts as a writer does."""
+    """Reads prose from a sentence that ``rng`` draws, once round; drafts as a writer does.
 
-    def __init__(self, prose: Prose, rng: random.Random) -> None:
+    Args:
+        prose: What to read.
+        rng: Draws where to begin, and short sentences.
+        break_off: Short sentences are the beginnings of others, for texts whose whole sentences
+            add up to no exact length.
+    """
+
+    def __init__(self, prose: Prose, rng: random.Random, *, break_off: bool = False) -> None:
         start = int(rng.random() * len(prose.units))
-        self.prose, self.rng = prose, rng
+        self.prose, self.rng, self.break_off = prose, rng, break_off
         self._left = iter((*prose.units[start:], *prose.units[:start]))
 
     def running(self) -> Iterator[str]:
@@ -68,6 +75,9 @@ class Reader:
 
     def short_sentence(self) -> str:
         """Any of the text's short sentences."""
+        if self.break_off:
+            words = self.prose.units[int(self.rng.random() * len(self.prose.units))].split()
+            return " ".join(words[: 1 + int(self.rng.random() * _BROKEN_OFF)]) + " ..."
         return self.prose.short[int(self.rng.random() * len(self.prose.short))]
 
 

@@ -114,3 +114,26 @@ def tokenizer_of(kwargs: Mapping[str, Any]) -> Any:
     passed = ("gguf_file", "revision", "subfolder", "trust_remote_code", "add_bos_token")
     options = {name: kwargs[name] for name in passed if kwargs.get(name) is not None}
     return AutoTokenizer.from_pretrained(source, **options)
+
+
+def positions_of(kwargs: Mapping[str, Any]) -> int | None:
+    """How many tokens the model that lm-eval's arguments name can take; ``None`` if nothing says.
+
+    ``max_length``, the argument that lm-eval itself has for this, goes before what the model says.
+    """
+    from transformers import AutoConfig
+
+    if kwargs.get("max_length") is not None:
+        return int(kwargs["max_length"])
+    source = kwargs.get("pretrained") or kwargs.get("tokenizer")
+    if isinstance(source, str | Path):
+        passed = ("gguf_file", "revision", "subfolder", "trust_remote_code")
+        options = {name: kwargs[name] for name in passed if kwargs.get(name) is not None}
+        try:
+            config = AutoConfig.from_pretrained(source, **options)
+        except (OSError, ValueError):  # a tokenizer alone
+            return None
+    else:
+        config = getattr(source, "config", None)
+    found = getattr(config, "max_position_embeddings", None)
+    return int(found) if found else None

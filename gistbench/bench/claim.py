@@ -30,7 +30,7 @@ def claim(state: Run) -> bool:
         "checkpoint_sha256": state.checkpoints.gist_sha256,
         "tuned_checkpoint_sha256": state.checkpoints.tuned_sha256,
         "gistbench_version": __version__,
-        "task_versions": {name: _version(name) for name in state.config.tasks},
+        "task_versions": {name: _version(name, state.config) for name in state.config.tasks},
     }
     # Without a probe nothing was measured yet: settings that were refused can be mended.
     if started.is_file() and (state.work / "probe.json").is_file():
@@ -56,7 +56,9 @@ def _require_unchanged(state: Run, record: RunRecord) -> None:
     ):
         if (before.sha256 if before else None) != sha256:
             changed.append(f"checkpoint {name}")
-    changed += [f"task {task.name}" for task in record.tasks if task.version != _version(task.name)]
+    changed += [
+        f"task {task.name}" for task in record.tasks if task.version != _version(task.name, config)
+    ]
     if changed:
         raise UsageError(
             f"{state.folder} holds a finished run, but {' and '.join(changed)} changed since; "
@@ -64,8 +66,8 @@ def _require_unchanged(state: Run, record: RunRecord) -> None:
         )
 
 
-def _version(task: str) -> str:
-    return str(generators.task_definition(task)["metadata"]["version"])
+def _version(task: str, config: RunConfig) -> str:
+    return generators.task_version(task, config.haystack, config.data_file)
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -43,6 +43,8 @@ class Job(Record):
     tuned_checkpoint: str | None = None
     tasks: tuple[str, ...]
     context_tokens: int
+    haystack: str | None = None
+    data_file: str | None = None
     samples: int
     seed: int
     split: Literal["test", "validation"] = "test"

@@ -25,6 +25,7 @@ from gistbench.arms.names import (
 from gistbench.bench.checkpoints import find_checkpoints
 from gistbench.bench.claim import claim
 from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Probe, TimingResult
+from gistbench.bench.own_texts import with_own_texts
 from gistbench.bench.processes import run_worker
 from gistbench.bench.state import Display, Run
 from gistbench.config import RunConfig
@@ -70,7 +71,7 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     Raises:
         UsageError: Something in the settings cannot be; nothing done before is lost.
     """
-    config = config.model_copy(update={"tasks": generators.expand(config.tasks)})
+    config = with_own_texts(config)
     wanted = with_controls(config.models)
     excluded = not_applicable(wanted, config.context_tokens)
     arms = tuple(arm for arm in wanted if arm not in excluded)

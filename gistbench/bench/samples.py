@@ -46,6 +46,8 @@ def regenerate(run_dir: Path, sample_id: str) -> str:
         context_tokens=record.context_tokens,
         index=record.index,
         seed=record.seed,
+        text=run.settings.get("haystack"),
+        data_file=run.settings.get("data_file"),
     )
     prompt: str = sample.context + sample.question
     if hashlib.sha256(prompt.encode()).hexdigest() != record.prompt_sha256:

@@ -66,6 +66,8 @@ class Run:
             tuned_checkpoint=config.tuned_checkpoint,
             tasks=tasks or config.tasks,
             context_tokens=config.context_tokens,
+            haystack=config.haystack,
+            data_file=config.data_file,
             samples=max(1, self.samples),
             seed=config.seed,
             split=config.split,

@@ -95,10 +95,21 @@ def probe(job: Job) -> None:
 
 def prepare(job: Job) -> None:
     """Build the samples of every task, for the processes that answer them at once."""
-    tokenizer = local_folder(find_model(job.base), revision=job.revision)
+    _build(job, str(local_folder(find_model(job.base), revision=job.revision)))
+
+
+def _build(job: Job, tokenizer: str) -> None:
+    """Build every task's samples, or find them built.
+
+    Raises:
+        UsageError: A user's texts do not do.
+    """
     for name in job.tasks:
         metadata = generators.task_definition(name)["metadata"]
-        generators.generator(name).load(**{**metadata, **_task_metadata(job, str(tokenizer))})
+        try:
+            generators.generator(name).load(**{**metadata, **_task_metadata(job, tokenizer)})
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
 
 def _task_metadata(job: Job, tokenizer: str) -> dict[str, Any]:
@@ -110,6 +121,8 @@ def _task_metadata(job: Job, tokenizer: str) -> dict[str, Any]:
         "split": job.split,
         "tokenizer": tokenizer,
         "cache_folder": str(Path(job.folder) / SAMPLES_FOLDER),
+        "haystack": job.haystack,
+        "data_file": job.data_file,
     }
 
 
@@ -216,6 +229,7 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
         answers=AnswerFile(Path(job.folder) / f"{job.arm}.answers.jsonl"),
         progress=progress,
     )
+    _build(job, str(loaded.engine.base.folder))  # here what a user can mend is one sentence
     manager = TaskManager(
         include_path=str(generators.tasks_folder()),
         include_defaults=False,
@@ -238,13 +252,17 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
     tasks: list[TaskRecord] = []
     for name in job.tasks:
         entries = results["samples"][name]
-        records = [_sample_record(job, name, entry, model) for entry in entries]
+        # Own data have lengths of their own; the longest stands for them.
+        longest = max(entry["doc"]["context_tokens"] for entry in entries)
+        records = [_sample_record(job, name, entry, model, longest) for entry in entries]
         samples += records
-        tasks.append(_task_record(job, name, records))
+        tasks.append(_task_record(job, name, records, longest))
     return samples, tuple(tasks)
 
 
-def _sample_record(job: Job, task: str, entry: dict[str, Any], model: ArmLM) -> SampleRecord:
+def _sample_record(
+    job: Job, task: str, entry: dict[str, Any], model: ArmLM, nominal_tokens: int
+) -> SampleRecord:
     doc = entry["doc"]
     prompt_hash = hashlib.sha256((doc["context"] + doc["question"]).encode()).hexdigest()
     response = model.responses[prompt_hash]
@@ -267,22 +285,24 @@ def _sample_record(job: Job, task: str, entry: dict[str, Any], model: ArmLM) -> 
         excerpt_needle=needle,
         expected=doc["answer"],
         entropy_bits=doc.get("entropy_bits"),
-        nominal_tokens=job.context_tokens,
+        nominal_tokens=nominal_tokens,
         scores={name: float(entry[name]) for name in entry["metrics"]},
         **response.model_dump(exclude={"timing"}),
         timing=response.timing if job.parallel_arms == 1 else _at_once(job),
     )
 
 
-def _task_record(job: Job, name: str, records: list[SampleRecord]) -> TaskRecord:
+def _task_record(
+    job: Job, name: str, records: list[SampleRecord], context_tokens: int
+) -> TaskRecord:
     definition = generators.task_definition(name)
     metadata = definition["metadata"]
     hashes = "".join(record.prompt_sha256 for record in records)
     return TaskRecord(
         name=name,
-        version=str(metadata["version"]),
+        version=generators.task_version(name, job.haystack, job.data_file),
         language=metadata["language"],
-        context_tokens=job.context_tokens,
+        context_tokens=context_tokens,
         num_samples=len(records),
         seed=job.seed,
         split=job.split,
@@ -300,8 +320,11 @@ def _prompts(job: Job, loaded: Loaded, count: int) -> list[Any]:
     tokenizer = loaded.engine.base.tokenizer
     task = job.tasks[0]
     prompts = []
-    # Four, so that each has a donor, also where two samples share a document or one hides nothing.
-    for index in range(max(4, count)):
+    own = task == generators.OWN_DATA
+    # Four, so that each has a donor, also where two samples share a document or one hides nothing;
+    # of own data all, since any number of lines may have one answer.
+    wanted = max(4, count)
+    for index in range(generators.num_available(task, job.data_file) if own else wanted):
         try:
             sample = generators.generator(task).build_sample(
                 tokenizer,
@@ -310,14 +333,17 @@ def _prompts(job: Job, loaded: Loaded, count: int) -> list[Any]:
                 context_tokens=job.context_tokens,
                 index=index,
                 seed=job.seed,
+                text=job.haystack,
+                data_file=job.data_file,
             )
         except ValueError as error:
-            raise UsageError(f"--context-tokens: {error}") from error
+            raise UsageError(f"{'' if own else '--context-tokens: '}{error}") from error
         digest = hashlib.sha256((sample.context + sample.question).encode()).hexdigest()
         tokens = split_prompt(tokenizer, sample.context, sample.question)
         prompts.append(Prompt(sample.id, digest, sample.answer, tokens))
-    _require_room(job, loaded, prompts[0].tokens)
-    return with_donors(prompts)
+    if not own:  # whose lines are checked one by one, and named
+        _require_room(job, loaded, prompts[0].tokens)
+    return with_donors(prompts)[:wanted]
 
 
 def _require_room(job: Job, loaded: Loaded, tokens: Any) -> None:

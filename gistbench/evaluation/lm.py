@@ -109,6 +109,12 @@ class ArmLM(LM):
         needed = len(tokens.context) + num_gists + len(tokens.question) + max_new_tokens
         if needed > self.engine.base.max_positions:
             room = self.engine.base.max_positions - (needed - len(tokens.context))
+            if doc.get("num_needles", 0) is None:
+                raise UsageError(
+                    f"{doc['id']} needs {needed:,} positions with gists, question and answer, the "
+                    f"model has {self.engine.base.max_positions:,}; shorten its context of "
+                    f"{len(tokens.context):,} tokens to {room:,} or leave it out"
+                )
             raise UsageError(
                 f"{len(tokens.context):,} context tokens need {needed:,} positions with gists, "
                 f"question and answer, the model has {self.engine.base.max_positions:,}; pass "
@@ -199,9 +205,11 @@ def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
 def _require_donors(prompts: Sequence[Prompt], task: str) -> None:
     alone = [prompt.sample_id for prompt in prompts if prompt.donor is None]
     if alone:
+        own = not prompts[0].counted
+        step = "add lines with another context and answer" if own else "pass --samples 4 or more"
         raise UsageError(
             f"{alone[0]} finds no other document with another answer among the {len(prompts)} "
-            f"samples of {task}, which the swapped control needs; pass --samples 4 or more"
+            f"samples of {task}, which the swapped control needs; {step}"
         )
 
 

@@ -68,7 +68,7 @@ def train(
         UsageError: The configuration cannot be trained; nothing has been written then.
         PrerequisiteError: Something it needs is missing.
     """
-    generators.require_tasks(config.data.tasks)
+    generators.require_trained(config.data.tasks)
     checkpoint = latest_checkpoint(output) if resume else None
     if resume and is_finished(config, output):
         Console(stderr=True).print(f"{output} already holds this training, finished")

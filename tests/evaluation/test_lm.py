@@ -181,6 +181,22 @@ def test_a_donor_does_not_hold_the_answer_that_it_must_not_know(engine: Engine) 
     assert with_donors([first, second, third])[0].donor == third
 
 
+def test_a_donor_answers_with_another_of_the_choices_that_are_named(engine: Engine) -> None:
+    first, second, third = (make_prompt(engine.base.tokenizer, index) for index in range(3))
+    first = replace(first, choices=(first.answer, third.answer))
+    assert with_donors([first, second, third])[0].donor == third
+    assert with_donors([first, second])[0].donor is None
+
+
+def test_of_own_data_a_donor_may_hold_the_answer_where_all_others_do(engine: Engine) -> None:
+    first, second, third = (make_prompt(engine.base.tokenizer, index) for index in range(3))
+    second = replace(second, context_text=f"Elsewhere {first.answer} is stated too.")
+    assert with_donors([first, second])[0].donor is None
+    first = replace(first, counted=False)
+    assert with_donors([first, second])[0].donor == second
+    assert with_donors([first, second, third])[0].donor == third
+
+
 def test_a_donor_was_asked_the_same_where_there_is_one(engine: Engine) -> None:
     first, second, third = (make_prompt(engine.base.tokenizer, index) for index in range(3))
     other = PromptTokens(second.tokens.context, [*second.tokens.question, 1])

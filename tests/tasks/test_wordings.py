@@ -120,6 +120,16 @@ def test_it_is_never_trained_on(niah: Any, byte_tokenizer: Any) -> None:
         _sample(niah, byte_tokenizer, split="train")
 
 
+@pytest.mark.parametrize("task", [TASK, "niah_passkey_prose", "own_jsonl"])
+def test_a_training_on_it_is_refused_by_name(task: str) -> None:
+    from gistbench import generators
+    from gistbench.errors import UsageError
+
+    with pytest.raises(UsageError, match=f"task {task} is never trained on"):
+        generators.require_trained(("niah_passkey", task))
+    generators.require_trained(("niah_passkey", "document_topic"))
+
+
 @pytest.mark.parametrize("task", [TASK, "niah_passkey_prose"])
 def test_the_declared_floor_is_that_of_guessing(niah: Any, task: str) -> None:
     from gistbench import generators
