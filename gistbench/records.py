@@ -212,6 +212,7 @@ class ArmRecord(Record):
         complete: False while samples are missing (a killed run).
         budget_tokens: Context tokens that the arm may keep, where its name gives a budget.
         sees_question: Whether it knows the question before it reads, as no compressor does.
+        packages: Versions in the environment of its own that it ran in; empty if it had none.
     """
 
     name: str
@@ -228,6 +229,7 @@ class ArmRecord(Record):
     warnings: tuple[str, ...] = ()
     budget_tokens: int | None = None
     sees_question: bool = False
+    packages: dict[str, str] = Field(default_factory=dict)
 
 
 class BaseModelRecord(Record):

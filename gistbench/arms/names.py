@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Literal
 
+from gistbench.arms.presses import PRESSABLE_MODEL_TYPES, PRESSES
 from gistbench.config import Objective
+from gistbench.environments import kvpress_python
 from gistbench.errors import PrerequisiteError, UsageError, did_you_mean
 
 BUDGETS = (10, 64, 256, 1024)
@@ -32,6 +35,10 @@ class ArmName:
         reads_whole_context: Whether the model reads every token of the context in it.
         packages: What it needs of the optional extra ``rag``: name to import, name to install.
         budget_tokens: Tokens of context that it may keep; None in the list of names.
+        least_budget_tokens: The smallest budget under which it is what its name says.
+        environment: Whose Python it runs in, where that is not gistbench's own.
+        model_types: Base models that it can read, as transformers calls them; empty if every
+            supported one.
     """
 
     name: str
@@ -42,6 +49,9 @@ class ArmName:
     reads_whole_context: bool = False
     packages: tuple[tuple[str, str], ...] = ()
     budget_tokens: int | None = None
+    least_budget_tokens: int = 1
+    environment: Literal["kvpress"] | None = None
+    model_types: tuple[str, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -99,6 +109,19 @@ ARM_NAMES: dict[str, ArmName] = {
             "words match it best (BM25), read as a short context; base weights",
             takes_budget=True,
             packages=(("bm25s", "bm25s"),),
+        ),
+        *(
+            ArmName(
+                name,
+                "the question sees N slots of the whole context in each layer and key head: "
+                f"{press.keeps}; base weights",
+                takes_budget=True,
+                reads_whole_context=True,
+                least_budget_tokens=press.always_kept,
+                environment="kvpress",
+                model_types=PRESSABLE_MODEL_TYPES,
+            )
+            for name, press in PRESSES.items()
         ),
         ArmName(
             "none",
@@ -167,12 +190,15 @@ def with_controls(models: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(wanted, key=lambda name: (name != "gist", wanted.index(name))))
 
 
-def not_applicable(names: tuple[str, ...], context_tokens: int) -> dict[str, str]:
-    """Arms that cannot take part at this length, and why.
+def not_applicable(
+    names: tuple[str, ...], context_tokens: int, model_type: str | None = None
+) -> dict[str, str]:
+    """Arms that cannot take part at this length or with this base model, and why.
 
     Args:
         names: Arms of a run.
         context_tokens: Tokens of every context.
+        model_type: Of the base model, once it is known.
 
     Returns:
         Arm -> what stands against it, as a sentence without its full stop.
@@ -182,7 +208,7 @@ def not_applicable(names: tuple[str, ...], context_tokens: int) -> dict[str, str
     """
     reasons = {}
     for name in names:
-        if reason := _reason_against(find_arm_name(name), context_tokens):
+        if reason := _reason_against(find_arm_name(name), context_tokens, model_type):
             reasons[name] = reason
     left = [name for name in names if name not in reasons and not find_arm_name(name).is_control]
     if reasons and not left:
@@ -194,10 +220,13 @@ def require_possible(names: tuple[str, ...]) -> None:
     """Refuse arms that cannot run on this machine, before any of them has begun.
 
     Raises:
-        PrerequisiteError: A package of an optional extra is missing.
+        PrerequisiteError: A package of an optional extra is missing, or an environment.
     """
-    for name in names:
-        require_packages(find_arm_name(name))
+    arms = [find_arm_name(name) for name in names]
+    for arm in arms:
+        require_packages(arm)
+    if any(arm.environment == "kvpress" for arm in arms):
+        kvpress_python()
 
 
 def require_budget(
@@ -212,10 +241,31 @@ def require_budget(
         raise UsageError(reason)
 
 
-def _reason_against(arm: ArmName, context_tokens: int) -> str | None:
+def require_model_type(arm: ArmName, model_type: str) -> None:
+    """Refuse a base model that an arm cannot read.
+
+    Raises:
+        UsageError: Says which ones it can.
+    """
+    if reason := _model_fault(arm, model_type):
+        raise UsageError(reason)
+
+
+def _reason_against(arm: ArmName, context_tokens: int, model_type: str | None) -> str | None:
+    if model_type is not None and (reason := _model_fault(arm, model_type)):
+        return reason
     if arm.budget_tokens is None:
         return None
-    return _budget_fault(arm.name, arm.budget_tokens, context_tokens)
+    return _budget_fault(arm.name, arm.budget_tokens, context_tokens, arm.least_budget_tokens)
+
+
+def _model_fault(arm: ArmName, model_type: str) -> str | None:
+    if not arm.model_types or model_type in arm.model_types:
+        return None
+    *others, last = arm.model_types
+    return (
+        f"arm {arm.name} reads {', '.join(others)} and {last} models, and this one is {model_type}"
+    )
 
 
 def _budget_fault(

@@ -30,6 +30,7 @@ class Job(Record):
         folder: Where the run keeps its work.
         checkpoint: Trained with objective gist.
         tuned_checkpoint: Trained with objective full.
+        environment: Whose Python the worker runs in, where that is not the parent's own.
         parallel_arms: Processes that may answer at the same time as this one, itself included.
         round_index: Of a timing round.
     """
@@ -56,16 +57,24 @@ class Job(Record):
     allow_other_precision: bool
     trust_remote_code: bool
     keep_gists: bool = False
+    environment: Literal["kvpress"] | None = None
     parallel_arms: int = 1
     round_index: int = 0
 
 
 class Probe(Record):
-    """What the probe found."""
+    """What the probe found.
+
+    Attributes:
+        folder: Where the base model's weights and tokenizer were found or unpacked.
+        tokens_sha256: Hash of the token ids of the first prompt; every arm must see the same.
+    """
 
     base: BaseModelRecord
     provenance: Provenance
     prefill_seconds: float
+    folder: str
+    tokens_sha256: str
 
 
 class ArmResult(Record):

@@ -48,6 +48,11 @@ class GistbenchLM(ArmLM):
     ) -> None:
         known = find_arm_name(arm, "--model_args")
         require_packages(known)
+        if known.environment is not None:
+            raise UsageError(
+                f"arm {arm} runs in an environment of its own, which lm-eval's command line does "
+                f"not start; use `gistbench run --models {arm}`"
+            )
         needed = known.needs_checkpoint
         argument = "tuned_checkpoint" if needed == "full" else "checkpoint"
         if needed and {"gist": checkpoint, "full": tuned_checkpoint}[needed] is None:

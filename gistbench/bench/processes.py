@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gistbench.bench.job import Event, Job
+from gistbench.environments import kvpress_python, lend_gistbench
 from gistbench.errors import UsageError
 from gistbench.records import write_json
 
@@ -38,13 +39,14 @@ def run_worker(job: Job, listener: Callable[[Event], None]) -> None:
     log = folder / f"{name}.log"
     write_json(order, job)
     message = ""
+    python, import_path = _interpreter(job)
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gistbench.bench.worker", str(order)],
+            [python, "-m", "gistbench.bench.worker", str(order)],
             stdout=subprocess.PIPE,
             stderr=errors,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "true", "PYTHONPATH": _import_path()},
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "true", "PYTHONPATH": import_path},
             text=True,
         )
         try:
@@ -71,6 +73,13 @@ def run_worker(job: Job, listener: Callable[[Event], None]) -> None:
             f"the {job.arm} arm's process ended with {cause}; its log {log} ends with:\n"
             + "\n".join(tail)
         )
+
+
+def _interpreter(job: Job) -> tuple[str, str]:
+    """The Python that a job runs in, and the folders where that looks for packages first."""
+    if job.environment is None:
+        return sys.executable, _import_path()
+    return kvpress_python(), lend_gistbench(Path(job.folder))
 
 
 def _import_path() -> str:

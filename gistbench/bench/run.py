@@ -94,8 +94,10 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
         display.say(f"{folder} already holds this run, complete; nothing to do")
         return folder
     found = _probe(state)
+    state.excluded = not_applicable(wanted, config.context_tokens, found.base.model_type)
+    state.arms = tuple(arm for arm in wanted if arm not in state.excluded)
     _choose_samples(state, found)
-    for reason in excluded.values():
+    for reason in state.excluded.values():
         display.say(f"not applicable: {reason}")
     results = _evaluate_all(state)
     rounds = _timing(state, on_gpu=found.provenance.device.startswith("cuda"))
@@ -108,8 +110,10 @@ def _probe(state: Run) -> Probe:
     path = state.work / PROBE_FILE
     if not path.is_file():
         # What is measured stands for every arm, so it is taken where the whole context is read.
-        whole = (arm for arm in state.arms if find_arm_name(arm).reads_whole_context)
-        arm = next(whole, state.arms[0])
+        whole = [name for name in map(find_arm_name, state.arms) if name.reads_whole_context]
+        here = (name.name for name in whole if name.environment is None)
+        # Nor in another environment: versions and tokenizer are to be those of most arms.
+        arm = next(here, "full" if whole else state.arms[0])
         state.display.arm(arm, "loading, and timing one context")
         run_worker(state.job("probe", arm), lambda _: None)
     return read_json(path, Probe)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from gistbench.arms.names import find_arm_name
 from gistbench.bench.checkpoints import Checkpoints
-from gistbench.bench.job import Job, Mode
+from gistbench.bench.job import PROBE_FILE, Job, Mode, Probe
 from gistbench.config import RunConfig
+from gistbench.records import read_json
 
 WORK_FOLDER = "work"
 
@@ -55,12 +57,17 @@ class Run:
         round_index: int = 0,
     ) -> Job:
         """An order for a worker."""
-        config = self.config
+        config, base = self.config, self.base
+        environment = None if mode == "prepare" else find_arm_name(arm).environment
+        if environment is not None:
+            # Not by its name: packages of the catalogue are in this environment alone, and
+            # transformers 5.2 makes another tokenizer of a GGUF file than 5.23.
+            base = read_json(self.work / PROBE_FILE, Probe).folder
         return Job(
             mode=mode,
             arm=arm,
             folder=str(self.work.resolve()),
-            base=self.base,
+            base=base,
             revision=config.revision,
             checkpoint=config.checkpoint,
             tuned_checkpoint=config.tuned_checkpoint,
@@ -79,6 +86,7 @@ class Run:
             allow_other_precision=config.allow_other_precision,
             trust_remote_code=config.trust_remote_code,
             parallel_arms=min(config.parallel_arms, len(self.arms)),
+            environment=environment,
             keep_gists=mode == "evaluate" and "swapped" in self.arms,
             round_index=round_index,
         )

@@ -35,7 +35,7 @@ from gistbench.evaluation.lm import ArmLM, with_donors
 from gistbench.measurement import MemorySampler, provenance, timed
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
-from gistbench.models.prompts import split_prompt
+from gistbench.models.prompts import PromptTokens, split_prompt
 from gistbench.records import (
     ArmRecord,
     NotMeasured,
@@ -89,7 +89,13 @@ def probe(job: Job) -> None:
         loaded.engine.warm_up(prompt)
         with timed(device) as watch:
             loaded.engine.hold(prompt)
-    found = Probe(base=loaded.record, provenance=provenance(device), prefill_seconds=watch.seconds)
+    found = Probe(
+        base=loaded.record,
+        provenance=provenance(device),
+        prefill_seconds=watch.seconds,
+        folder=str(loaded.engine.base.folder.resolve()),
+        tokens_sha256=_tokens_sha256(prompt.tokens),
+    )
     write_json(Path(job.folder) / PROBE_FILE, found)
 
 
@@ -141,6 +147,25 @@ def _require_same_device(job: Job, device: str) -> None:
         )
 
 
+def _tokens_sha256(tokens: PromptTokens) -> str:
+    return hashlib.sha256(repr((tokens.context, tokens.question)).encode()).hexdigest()
+
+
+def _require_same_tokens(job: Job, tokens: PromptTokens) -> None:
+    """Refuse to answer other tokens than the other arms: environments differ in their tokenizers.
+
+    Raises:
+        UsageError: The first prompt is not the one that the probe saw.
+    """
+    seen = read_json(Path(job.folder) / PROBE_FILE, Probe).tokens_sha256
+    if seen != _tokens_sha256(tokens):
+        raise UsageError(
+            f"the {job.arm} arm's process splits the first prompt into other tokens than the run "
+            "began with, so that its answers would be to another text; leave the arm out, or start "
+            "anew with another --output"
+        )
+
+
 def timing(job: Job) -> None:
     """One round of the speed measurement."""
     device = resolve_device(job.device)
@@ -148,6 +173,7 @@ def timing(job: Job) -> None:
     with MemorySampler(job.arm, device) as sampler:
         loaded = load(job, device, sampler.phase)
         prompts = _prompts(job, loaded, min(job.samples, job.contexts_held))
+        _require_same_tokens(job, prompts[0].tokens)
         loaded.engine.warm_up(prompts[0])
         outcome = throughput_round(loaded.engine, prompts, job.contexts_held, job.round_index)
     path = Path(job.folder) / f"{job.arm}.timing-{job.round_index}.json"
@@ -164,16 +190,19 @@ def evaluate(job: Job) -> None:
         with sampler.phase("load"):
             loaded = load(job, device, sampler.phase)
         prompts = _prompts(job, loaded, min(job.samples, job.contexts_held))
+        _require_same_tokens(job, prompts[0].tokens)
         loaded.engine.warm_up(prompts[0])
         samples, tasks = _answer(job, loaded)
         steady = SteadyResult(
             one=steady_state(loaded.engine, sampler, prompts, 1),
             many=steady_state(loaded.engine, sampler, prompts, job.contexts_held),
         )
+    about = loaded.engine.arm.about
     arm = ArmRecord(
         name=job.arm,
-        description=loaded.engine.arm.about.description,
-        budget_tokens=loaded.engine.arm.about.budget_tokens,
+        description=about.description,
+        budget_tokens=about.budget_tokens,
+        packages=provenance(device).packages if job.environment is not None else {},
         sees_question=loaded.engine.arm.sees_question,
         weights="base+adapter" if loaded.manifest is not None else "base",
         trained_on=loaded.manifest.trained_on if loaded.manifest is not None else (),

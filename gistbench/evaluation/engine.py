@@ -134,7 +134,8 @@ class Engine:
 
     def warm_up(self, prompt: Prompt, *, num_tokens: int = 64) -> None:
         """Run a short prompt through both passes, so that no later time includes start-up."""
-        enough = max(num_tokens, self.arm.least_context_tokens)
+        # One more than a budget, so that there is something to drop.
+        enough = max(num_tokens, self.arm.least_context_tokens + 1)
         tokens = PromptTokens(prompt.tokens.context[:enough], prompt.tokens.question)
         donor = Prompt("warm-up donor", "", "another", tokens)
         short = Prompt("warm-up", "", "one", tokens, donor=donor)

@@ -23,6 +23,7 @@ PACKAGES = (
     "safetensors",
     "numpy",
     "datasets",
+    "kvpress",
 )
 
 _PACKAGE = Path(__file__).resolve().parents[1]

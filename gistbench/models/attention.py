@@ -23,8 +23,8 @@ def attention_forward(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
     dropout: float = 0.0,
+    scaling: float | None = None,
     sliding_window: int | None = None,
     layout: GistLayout | None = None,
     softcap: float | None = None,
@@ -32,14 +32,17 @@ def attention_forward(
 ) -> tuple[torch.Tensor, None]:
     """Attention of one layer, as transformers calls it.
 
+    Parameters stand in the order of transformers' fused functions: wrappers of those (kvpress has
+    one) hand on the first six by position.
+
     Args:
         module: The attention module; unused but for its head size.
         query: ``(batch, heads, num_queries, head_dim)``.
         key: ``(batch, kv_heads, num_keys, head_dim)``.
         value: Like ``key``.
         attention_mask: Must be None: the layout alone decides what is visible.
-        scaling: Factor on the scores; ``head_dim ** -0.5`` when absent.
         dropout: Probability on the attention weights.
+        scaling: Factor on the scores; ``head_dim ** -0.5`` when absent.
         sliding_window: Passed by architectures that have one.
         layout: The spans of the batch, passed as ``model(..., layout=layout)``.
         softcap: Must be None: fused kernels cannot bend the scores.

@@ -44,6 +44,7 @@ def read_contexts(
     gist_ids: Sequence[int] = (),
     keep_all: bool = False,
     segmented: bool = False,
+    num_left: int | None = None,
 ) -> ContextCache:
     """The first pass: read contexts, keep the gists' keys and values, or all of them.
 
@@ -53,13 +54,20 @@ def read_contexts(
         gist_ids: Ids of the gist tokens, appended to every context.
         keep_all: Keep every slot (full context) instead of the gists alone.
         segmented: Each gist reads its own part of the context; see `GistLayout`.
+        num_left: Slots of each row that hooks on the model's layers leave of those kept; None
+            without such hooks. They know nothing of padding.
 
     Returns:
-        A cache of ``len(gist_ids)`` slots a row, or of the longest context's length.
+        A cache of ``len(gist_ids)`` slots a row, of the longest context's length, or ``num_left``.
+
+    Raises:
+        ValueError: Hooks would see padding, or left another number of slots in some layer.
     """
     device = next(model.parameters()).device
     rows = [[*context, *gist_ids] for context in contexts]
     ids, padding = pad_left(rows, pad_id=0, device=device)
+    if num_left is not None and any(padding):
+        raise ValueError(f"rows of one length are needed, got padding {padding}")
     layout = GistLayout(
         prefix_length=ids.shape[1],
         num_visible=ids.shape[1] if keep_all else len(gist_ids),
@@ -78,7 +86,8 @@ def read_contexts(
         logits_to_keep=1,
         layout=layout,
     )
-    return collected(cache, layout)
+    left = layout if num_left is None else replace(layout, num_visible=num_left)
+    return collected(cache, left)
 
 
 def no_context(num_rows: int) -> ContextCache:

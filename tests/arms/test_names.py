@@ -91,6 +91,29 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
         require_possible(("rag-64",))
 
 
+@pytest.mark.parametrize(("name", "least"), [("kv-snapkv", 64), ("kv-streaming-llm", 4)])
+def test_a_budget_below_what_a_press_always_keeps_is_not_applicable(name: str, least: int) -> None:
+    found = not_applicable(("full", f"{name}-{least}", f"{name}-{least - 1}"), 160)
+    assert list(found) == [f"{name}-{least - 1}"]
+    assert f"{name} takes a budget from {least} to 160 here" in found[f"{name}-{least - 1}"]
+
+
+def test_a_base_model_that_an_arm_cannot_read_is_not_applicable_and_says_why() -> None:
+    arms = ("full", "mean-pool-64", "kv-knorm-64")
+    assert not not_applicable(arms, 160)
+    assert not not_applicable(arms, 160, "qwen3")
+    found = not_applicable(arms, 160, "gpt_neox")
+    assert list(found) == ["kv-knorm-64"]
+    assert "qwen2 and qwen3 models, and this one is gpt_neox" in found["kv-knorm-64"]
+
+
+def test_only_arms_of_another_environment_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GISTBENCH_KVPRESS_PYTHON", "/nowhere/python")
+    require_possible(("full", "mean-pool-64"))
+    with pytest.raises(PrerequisiteError, match="run `make kvpress`"):
+        require_possible(("full", "kv-knorm-64"))
+
+
 def test_arms_that_know_the_question_say_so() -> None:
     for name in FAMILIES:
         arm = find_arm(f"{name}-64")

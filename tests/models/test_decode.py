@@ -188,3 +188,25 @@ def test_questions_must_match_their_contexts(make_tiny: Any, make_batch: Any) ->
     context = read_contexts(model, batch.contexts, gist_ids=batch.gist_ids)
     with pytest.raises(ValueError, match="one padding per row"):
         ask(model, context, batch.questions[:2])
+
+
+def test_what_hooks_leave_is_held_against_what_they_were_to_leave(make_tiny: Any) -> None:
+    """As a kvpress press does it: a hook on each attention layer drops slots once it has run."""
+    model = make_tiny("llama")
+    left = [7, 7]
+
+    def drop(module: Any, _: Any, kwargs: Any, output: Any) -> Any:
+        layer = kwargs["past_key_values"].layers[module.layer_idx]
+        first = layer.keys.shape[2] - left[module.layer_idx]
+        layer.keys, layer.values = layer.keys[:, :, first:], layer.values[:, :, first:]
+        return output
+
+    for layer in model.model.layers:
+        layer.self_attn.register_forward_hook(drop, with_kwargs=True)
+    read = read_contexts(model, [range(20)], keep_all=True, num_left=7)
+    assert (read.num_slots, read.layout.prefix_length) == (7, 20)
+    left[1] = 6
+    with pytest.raises(ValueError, match="7 visible slots cannot hold 6"):
+        read_contexts(model, [range(20)], keep_all=True, num_left=7)
+    with pytest.raises(ValueError, match="rows of one length"):
+        read_contexts(model, [range(20), range(19)], keep_all=True, num_left=7)
