@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gistbench.arms.base import BudgetArm, Prompt, Reader
-from gistbench.arms.names import require_budget, require_model_type
+from gistbench.arms.names import require_applicable
 from gistbench.arms.presses import PRESSES
 from gistbench.core.cache import ContextCache, stack
 from gistbench.errors import PrerequisiteError, UsageError
@@ -52,18 +52,15 @@ class KeyValuePress(BudgetArm):
             PrerequisiteError: This Python has no kvpress.
         """
         config: Any = reader.model.config
-        require_model_type(self.about, config.model_type)
+        contexts = [prompt.tokens.context for prompt in prompts]
+        for context in contexts:
+            require_applicable(self.about, len(context), config.model_type)
         window = getattr(config, "sliding_window", None)
         # The window is counted in slots back from the question, and slots are missing.
         if window is not None:
             raise UsageError(
                 f"arm {self.name} needs a model that attends to its whole context, and this one "
                 f"sees {window:,} tokens back; choose another with --base"
-            )
-        contexts = [prompt.tokens.context for prompt in prompts]
-        for context in contexts:
-            require_budget(
-                self.name, self.budget_tokens, len(context), self.about.least_budget_tokens
             )
         # A press takes padding for text, so that only contexts of one length are read together.
         if len({len(context) for context in contexts}) == 1:

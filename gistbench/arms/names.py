@@ -37,8 +37,7 @@ class ArmName:
         budget_tokens: Tokens of context that it may keep; None in the list of names.
         least_budget_tokens: The smallest budget under which it is what its name says.
         environment: Whose Python it runs in, where that is not gistbench's own.
-        model_types: Base models that it can read, as transformers calls them; empty if every
-            supported one.
+        model_types: Of the base models that it can read; empty if it can read every one.
     """
 
     name: str
@@ -241,31 +240,24 @@ def require_budget(
         raise UsageError(reason)
 
 
-def require_model_type(arm: ArmName, model_type: str) -> None:
-    """Refuse a base model that an arm cannot read.
+def require_applicable(arm: ArmName, context_tokens: int, model_type: str) -> None:
+    """Refuse what `not_applicable` says, where an arm is used without a run.
 
     Raises:
-        UsageError: Says which ones it can.
+        UsageError: Says what the arm can do.
     """
-    if reason := _model_fault(arm, model_type):
+    if reason := _reason_against(arm, context_tokens, model_type):
         raise UsageError(reason)
 
 
 def _reason_against(arm: ArmName, context_tokens: int, model_type: str | None) -> str | None:
-    if model_type is not None and (reason := _model_fault(arm, model_type)):
-        return reason
+    if arm.model_types and model_type not in (None, *arm.model_types):
+        *others, last = arm.model_types
+        readable = f"{', '.join(others)} and {last}"
+        return f"arm {arm.name} reads {readable} models, and this one is {model_type}"
     if arm.budget_tokens is None:
         return None
     return _budget_fault(arm.name, arm.budget_tokens, context_tokens, arm.least_budget_tokens)
-
-
-def _model_fault(arm: ArmName, model_type: str) -> str | None:
-    if not arm.model_types or model_type in arm.model_types:
-        return None
-    *others, last = arm.model_types
-    return (
-        f"arm {arm.name} reads {', '.join(others)} and {last} models, and this one is {model_type}"
-    )
 
 
 def _budget_fault(
