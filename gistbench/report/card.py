@@ -13,6 +13,9 @@ from gistbench.records import Phase, Record
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_MEASURED"]
 CheckStatus = Literal["OK", "WARNING", "MISSING", "INVALID", "INVALID-LEAK"]
 
+SEVERITY: tuple[CheckStatus, ...] = ("INVALID-LEAK", "INVALID", "MISSING", "WARNING", "OK")
+"""The worst first."""
+
 
 class Figure(Record):
     """One number as it is shown, with what it rests on.
@@ -91,8 +94,10 @@ class Check(Record):
     """One question about whether the run can be believed.
 
     Attributes:
-        task: The task it concerns; None for the run as a whole.
+        task: The task it concerns; None for the run as a whole, or where it concerns several.
         blocks: Whether the gist arm's accuracy on that task cannot pass because of it.
+        details: What stands behind a finding that is too long for a line.
+        details_title: What these are, in a few words.
     """
 
     id: str
@@ -101,6 +106,8 @@ class Check(Record):
     text: str
     task: str | None = None
     blocks: bool = False
+    details: tuple[Line, ...] = ()
+    details_title: str = "all of them"
 
 
 class ArmFigures(Record):

@@ -18,7 +18,7 @@ def depth_tables(evidence: Evidence) -> tuple[DepthTable, ...]:
         located = {
             arm.name: [
                 (depth, sample.scores["exact_match"] == 1)
-                for sample in evidence.samples(arm.name, task.name)
+                for sample in evidence.samples(arm.name, task)
                 if (depth := depth_of(sample)) is not None
             ]
             for arm in evidence.run.arms
@@ -32,7 +32,7 @@ def depth_tables(evidence: Evidence) -> tuple[DepthTable, ...]:
         )
         tables.append(
             DepthTable(
-                task=task.name,
+                task=evidence.label(task),
                 bins=tuple(
                     f"{100 * i // count} to {100 * (i + 1) // count} %" for i in range(count)
                 ),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from gistbench.metrics import format_percent
 from gistbench.records import SampleRecord
 from gistbench.report.card import FailedSample, FailureList
+from gistbench.report.controls import CONTROLS
 from gistbench.report.depth import depth_of
 from gistbench.report.evidence import Evidence
-from gistbench.report.validity import CONTROLS
 from gistbench.report.visible_text import cut, cut_note, visible, visible_ends
 
 MAX_PER_ARM = 20

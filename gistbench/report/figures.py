@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from gistbench.metrics import METRICS, format_percent
 from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState, Timing
 from gistbench.report.card import ArmFigures, Figure
+from gistbench.report.controls import exact
 from gistbench.report.evidence import Evidence, Samples
 from gistbench.report.statistics import Estimate, mean, wilson
-from gistbench.report.validity import exact
 
 COST_METRICS = (
     "cache_tokens",
@@ -67,10 +67,10 @@ def arm_figures(evidence: Evidence) -> tuple[ArmFigures, ...]:
                 trained_on=trained,
                 complete=evidence.incomplete(arm) is None,
                 accuracy={
-                    task.name: _accuracy(evidence.samples(arm.name, task.name))
+                    evidence.label(task): _accuracy(evidence.samples(arm.name, task))
                     for task in evidence.run.tasks
                 },
-                cost=_cost(arm, evidence.samples(arm.name)),
+                cost=_cost(arm, evidence.judged_samples(arm.name)),
             )
         )
     return tuple(arms)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gistbench.metrics import compression_ratio, format_bytes
 from gistbench.records import NotMeasured, SteadyState, ThroughputRound
 from gistbench.report.card import Line
+from gistbench.report.controls import exact
 from gistbench.report.criteria import Criterion
 from gistbench.report.evidence import Evidence
 from gistbench.report.statistics import (
@@ -24,7 +25,7 @@ from gistbench.report.statistics import (
     wilson,
     wilson_n_needed,
 )
-from gistbench.report.validity import blocking_reason, exact
+from gistbench.report.validity import blocking_reason
 
 GIST, FULL, REFERENCE = "gist", "full", "full_bf16"
 NUM_DEPTH_PARTS = 5
@@ -69,7 +70,7 @@ def measure(criterion: Criterion, evidence: Evidence) -> Measurement | NotMeasur
 
 def measure_compression(criterion: Criterion, evidence: Evidence) -> Measurement | NotMeasured:
     """Context tokens over gist tokens, per sample, over everything the gist arm read."""
-    arm, samples = evidence.arm(GIST), evidence.samples(GIST)
+    arm, samples = evidence.arm(GIST), evidence.judged_samples(GIST)
     if arm is None or not samples:
         return NotMeasured(not_measured="the run has no answers of a gist arm")
     if reason := evidence.incomplete(arm):
@@ -97,10 +98,11 @@ def measure_compression(criterion: Criterion, evidence: Evidence) -> Measurement
 def measure_passkey(criterion: Criterion, evidence: Evidence) -> Measurement | NotMeasured:
     """Strict exact match of the gist arm on the criterion's one task."""
     name = criterion.conditions.task or ""
-    arm, task, samples = evidence.arm(GIST), evidence.task(name), evidence.samples(GIST, name)
+    arm, task = evidence.arm(GIST), evidence.task(name)
+    samples = evidence.samples(GIST, task) if task else ()
     if arm is None or task is None or not samples:
         return NotMeasured(not_measured=f"the run has no answers of a gist arm on task {name}")
-    if reason := evidence.incomplete(arm, name):
+    if reason := evidence.incomplete(arm, task):
         return NotMeasured(not_measured=reason)
     if task.split != "test":
         return NotMeasured(
@@ -117,7 +119,7 @@ def measure_passkey(criterion: Criterion, evidence: Evidence) -> Measurement | N
         evidence=f"{hits:,} of {n:,} answers are the key and nothing else",
         counted="samples",
         needed=lambda threshold: wilson_n_needed(found.value, threshold),
-        blocked=blocking_reason(evidence, name),
+        blocked=blocking_reason(evidence, evidence.label(task)),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gistbench.metrics import format_bytes, format_count
 from gistbench.records import RunRecord, read_json, write_atomically, write_json
-from gistbench.report.card import ArmFigures, CheckStatus, Line, Published, Scorecard, Verdict
+from gistbench.report.card import ArmFigures, Line, Published, Scorecard, Verdict
 from gistbench.report.criteria import CriteriaBlock, load_criteria
 from gistbench.report.depth import depth_tables
 from gistbench.report.evidence import Evidence, load_evidence
@@ -16,10 +16,8 @@ from gistbench.report.figures import arm_figures
 from gistbench.report.pages import html_page, markdown_page
 from gistbench.report.tables import comparison_table, paired_rows, phase_table
 from gistbench.report.timeline import memory_notes, memory_tracks
-from gistbench.report.validity import validity_checks
+from gistbench.report.validity import shown_checks
 from gistbench.report.verdicts import judge_run, score
-
-SEVERITY: tuple[CheckStatus, ...] = ("INVALID-LEAK", "INVALID", "MISSING", "WARNING", "OK")
 
 HTML_FILE, JSON_FILE, MARKDOWN_FILE = "scorecard.html", "scorecard.json", "scorecard.md"
 
@@ -66,7 +64,7 @@ def build_scorecard(
     ratio = next((v.value_text for v in verdicts if v.id == "compression_ratio" and v.value), "")
     checkpoint = run.checkpoint.name if run.checkpoint else "no gist checkpoint"
     tracks = memory_tracks(evidence)
-    checks = sorted(validity_checks(evidence), key=lambda check: SEVERITY.index(check.status))
+    checks = shown_checks(evidence)
     title = f"{run.base.name}, {checkpoint}, {ratio or 'compression not measured'}"
     if published is not None:
         verdicts = _beside_published(verdicts, published)
@@ -78,26 +76,26 @@ def build_scorecard(
         created=run.created,
         base_fingerprint=run.base.fingerprint,
         checkpoint_sha256=run.checkpoint.sha256 if run.checkpoint else None,
-        prompts=_prompts(run),
+        prompts=_prompts(evidence),
         weights_note=run.base.weights_note,
         fairness=tuple(_fairness(run)),
         score=score(verdicts),
         invalid=tuple(check.text for check in checks if check.status == "INVALID-LEAK"),
         verdicts=verdicts,
-        checks=tuple(checks),
+        checks=checks,
         arms=arms,
-        comparison=comparison_table(arms, [task.name for task in run.tasks]),
+        comparison=comparison_table(arms, [evidence.label(task) for task in run.tasks]),
         paired=tuple(paired_rows(evidence)),
         depth=depth_tables(evidence),
         memory=tracks,
         memory_notes=memory_notes(run.arms, tracks),
         memory_phases=phase_table(run.arms),
         failures=failure_lists(evidence),
-        tasks=tuple(_tasks(run)),
+        tasks=tuple(_tasks(evidence)),
         environment=tuple(_environment(run)),
         notes=run.notes,
         command=run.command,
-        published=_published(published, run, arms) if published else None,
+        published=_published(published, evidence, arms) if published else None,
     )
 
 
@@ -140,11 +138,12 @@ def _in_one_line(verdict: Verdict) -> str:
     return "; ".join(part for part in (verdict.outcome_text, *parts) if part)
 
 
-def _published(other: Scorecard, run: RunRecord, arms: tuple[ArmFigures, ...]) -> Published:
+def _published(other: Scorecard, evidence: Evidence, arms: tuple[ArmFigures, ...]) -> Published:
     """The other scorecard's main figures, and whether it is about the same weights."""
+    run = evidence.run
     here = run.checkpoint.sha256 if run.checkpoint else None
     same = other.base_fingerprint == run.base.fingerprint and other.checkpoint_sha256 == here
-    alike = other.prompts.items() & _prompts(run).items()
+    alike = other.prompts.items() & _prompts(evidence).items()
     if not same:
         comparability = "another base model or checkpoint: not the same thing measured again"
     elif not alike:
@@ -172,23 +171,23 @@ def _published(other: Scorecard, run: RunRecord, arms: tuple[ArmFigures, ...]) -
     )
 
 
-def _prompts(run: RunRecord) -> dict[str, str]:
+def _prompts(evidence: Evidence) -> dict[str, str]:
     """What decides whether two runs of a task ask alike prompts."""
     return {
-        task.name: f"version {task.version}, {task.split}, {task.context_tokens} tokens"
-        for task in run.tasks
+        evidence.label(task): f"version {task.version}, {task.split}, {task.context_tokens} tokens"
+        for task in evidence.run.tasks
     }
 
 
-def _tasks(run: RunRecord) -> list[Line]:
+def _tasks(evidence: Evidence) -> list[Line]:
     return [
         Line(
-            label=task.name,
+            label=evidence.label(task),
             text=f"version {task.version}, {task.language}, {format_count(task.context_tokens)} "
             f"context tokens, {format_count(task.num_samples)} samples, seed {task.seed}, "
             f"chance floor {task.chance_floor:g}, samples {task.samples_sha256[:12]}",
         )
-        for task in run.tasks
+        for task in evidence.run.tasks
     ]
 
 

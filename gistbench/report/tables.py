@@ -109,10 +109,7 @@ def paired_rows(evidence: Evidence, first: str = "gist", second: str = "full") -
     rows = []
     for task in evidence.run.tasks:
         sides = [
-            {
-                s.prompt_sha256: s.scores["exact_match"] == 1
-                for s in evidence.samples(arm, task.name)
-            }
+            {s.prompt_sha256: s.scores["exact_match"] == 1 for s in evidence.samples(arm, task)}
             for arm in (first, second)
         ]
         common = sides[0].keys() & sides[1].keys()
@@ -122,7 +119,7 @@ def paired_rows(evidence: Evidence, first: str = "gist", second: str = "full") -
         gap = found.difference
         rows.append(
             PairedRow(
-                task=task.name,
+                task=evidence.label(task),
                 first=first,
                 second=second,
                 both=found.both,
