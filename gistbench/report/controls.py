@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 
 from gistbench.metrics import format_percent
 from gistbench.records import SampleRecord, TaskRecord
-from gistbench.report.card import SEVERITY, Check, CheckStatus, Line
+from gistbench.report.card import SEVERITY, Check, CheckStatus
 from gistbench.report.evidence import Evidence, Samples
+from gistbench.report.shown import Line
 from gistbench.report.statistics import Estimate, wilson, wilson_n_needed
 
 CONTROL_LIMIT = 0.01

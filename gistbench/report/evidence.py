@@ -28,6 +28,7 @@ from gistbench.records import (
 )
 
 PASSKEY_FAMILY = "niah_passkey"
+GIST, FULL, TUNED = "gist", "full", "full-tuned"
 
 Samples = tuple[SampleRecord, ...]
 
@@ -66,6 +67,12 @@ class Evidence:
     def judged_tasks(self) -> tuple[TaskRecord, ...]:
         """The tasks at the length at which criteria are judged."""
         return tuple(t for t in self.run.tasks if t.context_tokens == self.judged_tokens)
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Every arm that ran, and those that could take part at no length."""
+        names = [arm.name for arm in self.run.arms]
+        return tuple(dict.fromkeys([*names, *(out.arm for out in self.run.not_applicable)]))
 
     def arm(self, name: str) -> ArmRecord | None:
         """The arm of that name, if it ran."""

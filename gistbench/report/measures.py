@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from gistbench.metrics import compression_ratio, format_bytes
 from gistbench.records import NotMeasured, SteadyState, ThroughputRound
-from gistbench.report.card import Line
 from gistbench.report.controls import exact
 from gistbench.report.criteria import Criterion
 from gistbench.report.evidence import Evidence
+from gistbench.report.shown import Line
 from gistbench.report.statistics import (
     Estimate,
     log_ratios,

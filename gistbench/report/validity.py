@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from gistbench.metrics import format_percent
 from gistbench.records import ArmRecord
-from gistbench.report.card import SEVERITY, Check, Line
+from gistbench.report.card import SEVERITY, Check
 from gistbench.report.controls import control_findings, exact, grouped_controls
 from gistbench.report.evidence import PASSKEY_FAMILY, Evidence
+from gistbench.report.shown import Line
 
 SCORER_GAP = 0.02
 LENGTH_TOLERANCE = 0.01
