@@ -140,17 +140,21 @@ def _finding(evidence: Evidence, name: str, record: TaskRecord) -> ControlFindin
     if verdict.status == "OK" and incomplete:
         verdict = ControlVerdict("MISSING", incomplete, "unusable")
     elif name == "swapped":
-        verdict = _with_donors(verdict, samples, evidence.samples("gist", record))
+        what = "key" if record.name.startswith("niah") else "answer"
+        verdict = _with_donors(verdict, samples, evidence.samples("gist", record), what)
     return ControlFinding(name, label, verdict, excess)
 
 
-def _with_donors(verdict: ControlVerdict, samples: Samples, gist: Samples) -> ControlVerdict:
+def _with_donors(
+    verdict: ControlVerdict, samples: Samples, gist: Samples, what: str
+) -> ControlVerdict:
+    """The verdict on swapped gists, if they were, with how often the answer followed them."""
     donors = {sample.sample_id: sample for sample in gist}
     fault = next((f for f in (_donor_fault(s, donors) for s in samples) if f), None)
     if fault:
         return ControlVerdict("INVALID", f"not a control, {fault}", "unusable")
     followed = sum(donors[str(s.donor_sample_id)].expected in s.output for s in samples)
-    states = f"it states the other document's key in {followed:,} of {len(samples):,}"
+    states = f"it states the other document's {what} in {followed:,} of {len(samples):,}"
     return verdict._replace(text=f"{verdict.text}; {states}")
 
 

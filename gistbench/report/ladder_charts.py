@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gistbench.metrics import GIB, MIB
+from gistbench.report.evidence import GIST
 from gistbench.report.ladder import BitsPoint, Tradeoff, TradeoffPoint
 from gistbench.report.shown import Figure as Shown
 from gistbench.report.svg import DASHES, INK, MORE_MARKERS, SERIES, chart_style, svg_of
@@ -68,6 +69,7 @@ def _draw_family(axes: Axes, points: Sequence[TradeoffPoint], panel: int, place:
     if not known:
         return
     hollow = any(point.sees_question for point in points)
+    gist = points[0].family == GIST  # what the page is about stands out
     xs = [x for x, _ in known]
     ys, below, above = _percentages([rate for _, rate in known])
     axes.errorbar(
@@ -76,7 +78,8 @@ def _draw_family(axes: Axes, points: Sequence[TradeoffPoint], panel: int, place:
         yerr=[below, above],
         elinewidth=0.8,
         capsize=2 if panel == 0 else 0,
-        **_look(place, hollow, size=6 if panel == 0 else 4),
+        zorder=5 if gist else 2,
+        **_look(place, hollow, size=(6 if panel == 0 else 4) + 2 * gist),
     )
 
 

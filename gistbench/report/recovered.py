@@ -81,7 +81,8 @@ def _point(evidence: Evidence, task: TaskRecord, samples: Samples) -> BitsPoint:
         compression_ratio(sample.context_tokens, sample.num_gists or 1) for sample in samples
     )
     bits = statistics.fmean(sample.entropy_bits or 0.0 for sample in samples)
-    capacity = statistics.fmean(
+    capacity = statistics.fmean(BITS_PER_BYTE * sample.cache_bytes for sample in samples)
+    per_gist = statistics.fmean(
         BITS_PER_BYTE * sample.cache_bytes / (sample.num_gists or 1) for sample in samples
     )
     found = recovered_bits(samples)
@@ -100,5 +101,7 @@ def _point(evidence: Evidence, task: TaskRecord, samples: Samples) -> BitsPoint:
             text=f"{found.value:.3g} bits",
             detail=f"{found.low:.3g} to {found.high:.3g}, n = {n:,}",
         ),
-        capacity=Figure(value=capacity, n=n, text=f"{capacity:,.0f} bits"),
+        capacity=Figure(
+            value=per_gist, n=n, text=f"{per_gist:,.0f} bits", detail=f"{capacity:,.0f} in all"
+        ),
     )

@@ -153,11 +153,12 @@ def _published(other: Scorecard, evidence: Evidence, arms: tuple[ArmFigures, ...
         comparability = "same base model, checkpoint and version of the task"
     lines = []
     names = [arm.name for arm in arms] + [a.name for a in other.arms]
+    shared = {evidence.label(task) for task in run.tasks} & other.prompts.keys()
     for name in dict.fromkeys(names):
-        arm = next((found for found in other.arms if found.name == name), None)
+        arm = next((found for found in other.arms if found.name == name and found.main), None)
         for task, figures in (arm.accuracy if arm else {}).items():
             found = figures["exact_match"]
-            if found.value is not None:
+            if found.value is not None and (task in shared or not shared):
                 lines.append(Line(label=f"{name}, {task}", text=f"{found.text} ({found.detail})"))
     n = next((v.n for v in other.verdicts if v.id == "passkey_accuracy" and v.n), None)
     return Published(
