@@ -25,6 +25,7 @@ from gistbench.records import (
     TaskRecord,
     read_json,
     read_jsonl,
+    stored,
 )
 
 PASSKEY_FAMILY = "niah_passkey"
@@ -181,7 +182,7 @@ def load_evidence(run_dir: Path) -> Evidence:
                 f"{announced[cell]:,} that run.json announces; repeat the run"
             )
     memory: dict[str, list[MemoryRecord]] = defaultdict(list)
-    if (run_dir / MEMORY_FILE).exists():
+    if stored(run_dir / MEMORY_FILE).exists():
         for tick in read_jsonl(run_dir / MEMORY_FILE, MemoryRecord):
             memory[tick.arm].append(tick)
     return Evidence(

@@ -18,7 +18,13 @@ from gistbench.report.shown import Figure
 from gistbench.report.statistics import wilson
 from gistbench.report.tables import TableRow, metric_table
 
-CORE_TASKS = ("niah_passkey", "niah_labelled_4", "niah_absent")
+CORE_TASKS = (
+    "niah_passkey",
+    "niah_passkey_prose",
+    "niah_labelled_4",
+    "niah_absent",
+    "document_topic",
+)
 """The lm-eval group `gistbench_core`."""
 
 SEES_QUESTION = "chosen with the question known"

@@ -3,7 +3,7 @@
 import pytest
 
 from gistbench.errors import UsageError
-from gistbench.records import NotApplicable
+from gistbench.records import MEMORY_FILE, SAMPLES_FILE, NotApplicable, pack
 from gistbench.report.criteria import load_criteria
 from gistbench.report.evidence import load_evidence
 from gistbench.report.scorecard import build_scorecard
@@ -89,3 +89,12 @@ def test_the_same_sample_may_stand_at_two_lengths_and_not_twice_at_one(tmp_path)
     path.write_text(text + text.splitlines()[0] + "\n")
     with pytest.raises(UsageError, match="stands there twice"):
         load_evidence(folder)
+
+
+def test_a_packed_run_is_read_as_the_same_run(tmp_path):
+    folder = SMALL.write(tmp_path / "run")
+    plain = load_evidence(folder)
+    for name in (SAMPLES_FILE, MEMORY_FILE):
+        pack(folder / name)
+    assert load_evidence(folder) == plain
+    assert plain.memory
