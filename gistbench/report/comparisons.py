@@ -135,6 +135,7 @@ def paired_rows(evidence: Evidence, first: str, second: str) -> tuple[PairedRow,
                 adjusted_p=p_value,
                 verdict=judged.verdict,
                 verdict_text=_verdict_text(judged),
+                judged=task.context_tokens == evidence.judged_tokens,
                 counts=task_status(evidence, task).discriminative is not False,
             )
         )

@@ -32,6 +32,8 @@ class PairedRow(Record):
         adjusted_p: The same after Holm's adjustment over the rows of these two arms.
         verdict: What is said of the first arm; `verdict_text` adds what would decide.
         counts: Whether the task counts in a summary.
+        judged: Whether it ran at the length at which criteria are judged; of rivals, a page shows
+            no others.
     """
 
     task: str
@@ -49,6 +51,7 @@ class PairedRow(Record):
     verdict: PairedVerdict | None = None
     verdict_text: str = ""
     counts: bool = True
+    judged: bool = True
 
 
 class PairSummary(Record):

@@ -225,6 +225,18 @@ def test_a_big_run_shows_the_main_arms_and_each_rival_behind_a_click(big):
     assert summary_table(card).row_count >= 3
 
 
+def test_rivals_at_other_lengths_are_in_the_record_and_not_on_the_page(tmp_path):
+    paths = render(LadderRun(lengths=(512, 256), num_samples=10).write(tmp_path / "run"))
+    card = read_json(paths.json, Scorecard)
+    text = paths.html.read_text("utf-8")
+    rival = [row for row in card.paired if row.second == "truncate-10"]
+    assert [row.judged for row in rival] == [True] * 18 + [False] * 18
+    table = text[text.index('aria-label="gist against truncate-10"') :]
+    table = table[: table.index("</table>")]
+    assert "niah_uuid, 512 tokens" in table and "niah_uuid, 256 tokens" not in table
+    assert "Other lengths are in scorecard.json" in text
+
+
 def test_rows_of_every_table_are_as_wide_as_its_head(big):
     card = read_json(big.json, Scorecard)
     assert card.paired_matrix is not None and card.looser is not None
