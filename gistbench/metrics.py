@@ -77,6 +77,14 @@ METRICS: dict[str, Metric] = {
         Metric("exact_match", "strict exact match", "share", "higher", format_percent),
         Metric("contains", "answer contained", "share", "higher", format_percent),
         Metric("digit_accuracy", "digits right", "share", "higher", format_percent),
+        Metric("balanced_accuracy", "balanced accuracy", "share", "higher", format_percent),
+        Metric(
+            "none_on_absent", '"none" where no key is hidden', "share", "higher", format_percent
+        ),
+        Metric(
+            "key_on_absent", "a key stated where none is hidden", "share", "lower", format_percent
+        ),
+        Metric("none_on_present", '"none" where a key is hidden', "share", "lower", format_percent),
         Metric("compression_ratio", "compression", "ratio", "higher", format_ratio),
         Metric("cache_bytes", "key/value cache per context", "bytes", "lower", format_bytes),
         Metric("cache_tokens", "cache slots per layer", "tokens", "lower", format_count),

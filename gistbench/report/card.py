@@ -9,36 +9,20 @@ from __future__ import annotations
 from typing import Literal
 
 from gistbench.records import Phase, Record
+from gistbench.report.ladder import (
+    BitsPoint,
+    PairedRow,
+    PairSummary,
+    TaskStatus,
+    Tradeoff,
+)
+from gistbench.report.shown import Figure, Line, MetricTable
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_MEASURED"]
 CheckStatus = Literal["OK", "WARNING", "MISSING", "INVALID", "INVALID-LEAK"]
 
-
-class Figure(Record):
-    """One number as it is shown, with what it rests on.
-
-    Attributes:
-        text: The value with its unit, or "not measured".
-        detail: Interval and n, or spread, in words.
-        not_measured: The reason where there is no value.
-        footnote: Number of the reason under the table that shows this figure.
-    """
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    text: str
-    detail: str = ""
-    not_measured: str | None = None
-    footnote: int | None = None
-
-
-class Line(Record):
-    """A label and a text."""
-
-    label: str
-    text: str
+SEVERITY: tuple[CheckStatus, ...] = ("INVALID-LEAK", "INVALID", "MISSING", "WARNING", "OK")
+"""The worst first."""
 
 
 class Verdict(Record):
@@ -91,8 +75,10 @@ class Check(Record):
     """One question about whether the run can be believed.
 
     Attributes:
-        task: The task it concerns; None for the run as a whole.
+        task: The task it concerns; None for the run as a whole, or where it concerns several.
         blocks: Whether the gist arm's accuracy on that task cannot pass because of it.
+        details: What stands behind a finding that is too long for a line.
+        details_title: What these are, in a few words.
     """
 
     id: str
@@ -101,10 +87,15 @@ class Check(Record):
     text: str
     task: str | None = None
     blocks: bool = False
+    details: tuple[Line, ...] = ()
+    details_title: str = "all of them"
 
 
 class ArmFigures(Record):
-    """One arm: accuracy by task, and cost by metric name (see `gistbench.metrics`)."""
+    """One arm: accuracy by task, and cost by metric name (see `gistbench.metrics`).
+
+    One that is not `main` stands with the other budgets of its family, behind a click.
+    """
 
     name: str
     description: str
@@ -113,45 +104,7 @@ class ArmFigures(Record):
     complete: bool
     accuracy: dict[str, dict[str, Figure]]
     cost: dict[str, Figure]
-
-
-class Row(Record):
-    """One row of a table."""
-
-    label: str
-    cells: tuple[Figure, ...]
-
-
-class RowGroup(Record):
-    """Rows under one heading."""
-
-    title: str
-    rows: tuple[Row, ...]
-
-
-class MetricTable(Record):
-    """Arms side by side: a column each."""
-
-    caption: str
-    columns: tuple[str, ...]
-    groups: tuple[RowGroup, ...]
-    footnotes: tuple[str, ...] = ()
-
-
-class PairedRow(Record):
-    """Gist against full context on the same prompts of one task."""
-
-    task: str
-    first: str
-    second: str
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
-    difference: Figure
-    p_text: str
-    p_value: float
-    unpaired: int
+    main: bool = True
 
 
 class DepthCell(Record):
@@ -173,13 +126,17 @@ class DepthRow(Record):
 
 
 class DepthTable(Record):
-    """Accuracy by depth for one task; bins are equal parts of the context, start to end."""
+    """Accuracy by depth for one task; bins are equal parts of the context, start to end.
+
+    One that is not `open` stands behind a click and has no chart.
+    """
 
     task: str
     bins: tuple[str, ...]
     centres: tuple[float, ...]
     rows: tuple[DepthRow, ...]
     summary: str
+    open: bool = True
 
 
 class MemoryLayer(Record):
@@ -263,10 +220,21 @@ class Scorecard(Record):
     arms: tuple[ArmFigures, ...]
     comparison: MetricTable
     paired: tuple[PairedRow, ...]
+    pairs: tuple[PairSummary, ...] = ()
+    paired_matrix: MetricTable | None = None
+    task_status: tuple[TaskStatus, ...] = ()
+    discrimination: str = ""
+    rivals: tuple[MetricTable, ...] = ()
+    looser: MetricTable | None = None
+    effective_length: tuple[MetricTable, ...] = ()
+    bits: tuple[BitsPoint, ...] = ()
+    bits_notes: tuple[str, ...] = ()
+    tradeoff: Tradeoff | None = None
     depth: tuple[DepthTable, ...]
     memory: tuple[MemoryTrack, ...]
     memory_notes: tuple[str, ...]
     memory_phases: MetricTable
+    only_main_arms: str = ""
     failures: tuple[FailureList, ...]
     tasks: tuple[Line, ...]
     environment: tuple[Line, ...]

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from gistbench.metrics import format_percent
 from gistbench.records import SampleRecord
-from gistbench.report.card import DepthCell, DepthRow, DepthTable, Figure
+from gistbench.report.card import DepthCell, DepthRow, DepthTable
+from gistbench.report.columns import FEW_TASKS, main_arms
 from gistbench.report.evidence import Evidence
 from gistbench.report.figures import rate_figure
+from gistbench.report.shown import Figure
 
 MANY, FINE, COARSE = 200, 10, 5
 
 
 def depth_tables(evidence: Evidence) -> tuple[DepthTable, ...]:
-    """One table per task whose samples know their needle's depth."""
-    tables = []
-    for task in evidence.run.tasks:
+    """One table per task whose samples know their needle's depth.
+
+    Of many tasks, those at the length at which criteria are judged, the first of them open.
+    """
+    tables: list[DepthTable] = []
+    main = main_arms(evidence)
+    few = len(evidence.run.tasks) <= FEW_TASKS
+    for task in evidence.run.tasks if few else evidence.judged_tasks:
         located = {
             arm.name: [
                 (depth, sample.scores["exact_match"] == 1)
-                for sample in evidence.samples(arm.name, task.name)
+                for sample in evidence.samples(arm.name, task)
                 if (depth := depth_of(sample)) is not None
             ]
             for arm in evidence.run.arms
+            if arm.name in main
         }
         located = {arm: found for arm, found in located.items() if found}
         if not located:
@@ -32,13 +40,14 @@ def depth_tables(evidence: Evidence) -> tuple[DepthTable, ...]:
         )
         tables.append(
             DepthTable(
-                task=task.name,
+                task=evidence.label(task),
                 bins=tuple(
                     f"{100 * i // count} to {100 * (i + 1) // count} %" for i in range(count)
                 ),
                 centres=tuple((i + 0.5) / count for i in range(count)),
                 rows=rows,
                 summary=" ".join(_sentence(row) for row in rows),
+                open=few or not tables,
             )
         )
     return tuple(tables)

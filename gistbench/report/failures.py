@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 from gistbench.metrics import format_percent
 from gistbench.records import SampleRecord
 from gistbench.report.card import FailedSample, FailureList
+from gistbench.report.columns import main_arms
+from gistbench.report.controls import CONTROLS
 from gistbench.report.depth import depth_of
 from gistbench.report.evidence import Evidence
-from gistbench.report.validity import CONTROLS
 from gistbench.report.visible_text import cut, cut_note, visible, visible_ends
 
 MAX_PER_ARM = 20
+MAX_PER_RIVAL = 3
 MAX_CHARACTERS = 500
 MAX_NEEDLE = 200
 MAX_NAME = 80
@@ -19,24 +24,37 @@ MAX_NAME = 80
 def failure_lists(evidence: Evidence) -> tuple[FailureList, ...]:
     """One list per arm, in the order of the arms.
 
-    A control is meant to be wrong, so for it the right answers are listed.
+    A control is meant to be wrong, so for it the right answers are listed. Tasks take turns, so
+    that the first samples shown are of as many tasks as there can be.
     """
-    lists = []
+    lists, main = [], main_arms(evidence)
     for arm in evidence.run.arms:
         control = arm.name in CONTROLS
         samples = evidence.samples(arm.name)
-        found = [s for s in samples if (s.scores["exact_match"] == 1) == control]
+        found = _in_turns([s for s in samples if (s.scores["exact_match"] == 1) == control])
+        limit = MAX_PER_ARM if arm.name in main else MAX_PER_RIVAL
         kind = "right, though a control should know nothing" if control else "not exactly right"
-        more = len(found) - MAX_PER_ARM
+        more = len(found) - limit
         lists.append(
             FailureList(
                 arm=arm.name,
                 heading=f"{len(found):,} of {len(samples):,} {kind}",
-                samples=tuple(_shown(sample) for sample in found[:MAX_PER_ARM]),
+                samples=tuple(_shown(sample) for sample in found[:limit]),
                 more=f"{more:,} more are not shown; all are in samples.jsonl" if more > 0 else "",
             )
         )
     return tuple(lists)
+
+
+def _in_turns(samples: Sequence[SampleRecord]) -> list[SampleRecord]:
+    """The first sample of every task and length, then the second, and so on."""
+    turns: dict[tuple[str, int | None], int] = defaultdict(int)
+    ranked = []
+    for sample in samples:
+        cell = sample.task, sample.nominal_tokens
+        ranked.append((turns[cell], sample))
+        turns[cell] += 1
+    return [sample for _, sample in sorted(ranked, key=lambda found: found[0])]
 
 
 def _shown(sample: SampleRecord) -> FailedSample:

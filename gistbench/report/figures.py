@@ -6,11 +6,25 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from gistbench.metrics import METRICS, format_percent
-from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState, Timing
-from gistbench.report.card import ArmFigures, Figure
+from gistbench.records import (
+    ArmRecord,
+    NotMeasured,
+    SampleRecord,
+    SteadyState,
+    TaskRecord,
+    Timing,
+)
+from gistbench.report.card import ArmFigures
+from gistbench.report.columns import main_arms
+from gistbench.report.controls import exact
 from gistbench.report.evidence import Evidence, Samples
+from gistbench.report.rates import balanced_accuracy
+from gistbench.report.shown import Figure
 from gistbench.report.statistics import Estimate, mean, wilson
-from gistbench.report.validity import exact
+
+SCORES = ("exact_match", "contains", "digit_accuracy")
+ABSENCE = ("balanced_accuracy", "none_on_absent", "key_on_absent", "none_on_present")
+NOWHERE = "not at the length at which this run is judged"
 
 COST_METRICS = (
     "cache_tokens",
@@ -54,33 +68,56 @@ def _estimated(found: Estimate, method: str) -> Figure:
     )
 
 
+def not_applicable(reason: str) -> Figure:
+    """A figure that there cannot be, which is neither a failure nor a zero."""
+    return Figure(text="N/A", not_measured=reason, not_applicable=True)
+
+
 def arm_figures(evidence: Evidence) -> tuple[ArmFigures, ...]:
-    """Every arm of the run with all its figures."""
+    """Every arm of the run with all its figures, also one that could take part at no length."""
     arms = []
-    for arm in evidence.run.arms:
-        trained = ", ".join(arm.trained_on)
+    for name in evidence.arm_names:
+        arm = evidence.arm(name)
+        accuracy = {
+            evidence.label(task): _unanswered(evidence, name, task)
+            or _accuracy(evidence.samples(name, task))
+            for task in evidence.run.tasks
+        }
+        judged = evidence.judged_tasks[:1]
+        reason = next((r for t in judged if (r := evidence.not_applicable(name, t))), None)
+        if arm is None or reason is not None:
+            cost = dict.fromkeys(COST_METRICS, not_applicable(reason or NOWHERE))
+        else:
+            cost = _cost(arm, evidence.judged_samples(name))
         arms.append(
             ArmFigures(
-                name=arm.name,
-                description=arm.description,
-                weights=arm.weights,
-                trained_on=trained,
-                complete=evidence.incomplete(arm) is None,
-                accuracy={
-                    task.name: _accuracy(evidence.samples(arm.name, task.name))
-                    for task in evidence.run.tasks
-                },
-                cost=_cost(arm, evidence.samples(arm.name)),
+                name=name,
+                description=arm.description if arm else f"not applicable: {reason or NOWHERE}",
+                weights=arm.weights if arm else "not loaded",
+                trained_on=", ".join(arm.trained_on) if arm else "",
+                complete=arm is None or evidence.incomplete(arm) is None,
+                accuracy=accuracy,
+                cost=cost,
+                main=name in main_arms(evidence),
             )
         )
     return tuple(arms)
 
 
+def _unanswered(evidence: Evidence, arm: str, task: TaskRecord) -> dict[str, Figure] | None:
+    """Why an arm has no rates on a task, in their place; None where it has some."""
+    if reason := evidence.not_applicable(arm, task):
+        found = not_applicable(reason)
+    elif evidence.samples(arm, task):
+        return None
+    elif evidence.was_asked(arm, task):
+        found = absent("no samples were answered")
+    else:
+        found = absent("this arm was not run on this task")
+    return dict.fromkeys(SCORES, found)
+
+
 def _accuracy(samples: Samples) -> dict[str, Figure]:
-    if not samples:
-        return dict.fromkeys(
-            ("exact_match", "contains", "digit_accuracy"), absent("no samples were answered")
-        )
     n = len(samples)
     contains = [score for s in samples if (score := s.scores.get("contains")) is not None]
     digits = [score for s in samples if (score := s.scores.get("digit_accuracy")) is not None]
@@ -94,6 +131,30 @@ def _accuracy(samples: Samples) -> dict[str, Figure]:
         "exact_match": rate_figure(exact(samples), n),
         "contains": loose,
         "digit_accuracy": per_digit,
+        **_absence(samples),
+    }
+
+
+def _absence(samples: Samples) -> dict[str, Figure]:
+    """Balanced accuracy and its rates, where some documents hold no answer and say so."""
+    if any("said_none" not in sample.scores for sample in samples):
+        return {}
+    holding = [sample for sample in samples if sample.needle_depth is not None]
+    empty = [sample for sample in samples if sample.needle_depth is None]
+    if not holding or not empty:
+        return dict.fromkeys(ABSENCE, absent("needs samples with a key and samples without one"))
+
+    def rate(found: Sequence[SampleRecord], score: str) -> Figure:
+        return rate_figure(sum(s.scores[score] == 1 for s in found), len(found))
+
+    balanced = balanced_accuracy(
+        exact(tuple(holding)), len(holding), exact(tuple(empty)), len(empty)
+    )
+    return {
+        "balanced_accuracy": _estimated(balanced, "MOVER"),
+        "none_on_absent": rate(empty, "said_none"),
+        "key_on_absent": rate(empty, "stated_key"),
+        "none_on_present": rate(holding, "said_none"),
     }
 
 

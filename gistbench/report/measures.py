@@ -1,20 +1,22 @@
 """What a run measured for each criterion: a number with its interval, or the reason for none.
 
-A measure knows nothing of thresholds. A task that can feed another criterion adds a function to
-`MEASURES` under the criterion's id; until then that criterion is not measured, and says so.
+A measure knows nothing of thresholds. A new criterion adds a function to `MEASURES` under its id;
+without one it is not measured, and says so.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from gistbench.metrics import compression_ratio, format_bytes
 from gistbench.records import NotMeasured, SteadyState, ThroughputRound
-from gistbench.report.card import Line
+from gistbench.report.controls import exact
 from gistbench.report.criteria import Criterion
-from gistbench.report.evidence import Evidence
+from gistbench.report.evidence import FULL, GIST, Evidence
+from gistbench.report.measured import Measure, Measurement, unfit_task
+from gistbench.report.quality import measure_hallucination, measure_understanding
+from gistbench.report.shown import Line
 from gistbench.report.statistics import (
     Estimate,
     log_ratios,
@@ -24,52 +26,23 @@ from gistbench.report.statistics import (
     wilson,
     wilson_n_needed,
 )
-from gistbench.report.validity import blocking_reason, exact
+from gistbench.report.validity import blocking_reason
 
-GIST, FULL, REFERENCE = "gist", "full", "full_bf16"
+REFERENCE = "full_bf16"
 NUM_DEPTH_PARTS = 5
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A measured value, ready to be compared with a target.
-
-    Attributes:
-        estimate: Value, interval and n; None if there are too few observations for an interval.
-        evidence: What was counted, as a sentence.
-        counted: What n counts, in the plural.
-        needed: Threshold -> the n that would decide against it at the observed rate.
-        blocked: Why this run's number cannot pass, however good it is.
-    """
-
-    estimate: Estimate | None
-    evidence: str
-    counted: str
-    needed: Callable[[float], int | None]
-    blocked: str | None = None
-
-
-Measure = Callable[[Criterion, Evidence], Measurement | NotMeasured]
-
-
-UNMEASURED = {
-    "global_understanding": "no task of this run asks about the whole document",
-    "hallucination_rate": "no task of this run asks for what its document does not hold; how often "
-    "a wrong key was stated is what exact match lacks",
-}
 
 
 def measure(criterion: Criterion, evidence: Evidence) -> Measurement | NotMeasured:
     """Look for a criterion's measurement in a run."""
     found = MEASURES.get(criterion.id)
     if found is None:
-        return NotMeasured(not_measured=UNMEASURED.get(criterion.id, "no task measures it"))
+        return NotMeasured(not_measured="no task measures it")
     return found(criterion, evidence)
 
 
 def measure_compression(criterion: Criterion, evidence: Evidence) -> Measurement | NotMeasured:
     """Context tokens over gist tokens, per sample, over everything the gist arm read."""
-    arm, samples = evidence.arm(GIST), evidence.samples(GIST)
+    arm, samples = evidence.arm(GIST), evidence.judged_samples(GIST)
     if arm is None or not samples:
         return NotMeasured(not_measured="the run has no answers of a gist arm")
     if reason := evidence.incomplete(arm):
@@ -97,17 +70,14 @@ def measure_compression(criterion: Criterion, evidence: Evidence) -> Measurement
 def measure_passkey(criterion: Criterion, evidence: Evidence) -> Measurement | NotMeasured:
     """Strict exact match of the gist arm on the criterion's one task."""
     name = criterion.conditions.task or ""
-    arm, task, samples = evidence.arm(GIST), evidence.task(name), evidence.samples(GIST, name)
+    arm, task = evidence.arm(GIST), evidence.task(name)
+    samples = evidence.samples(GIST, task) if task else ()
     if arm is None or task is None or not samples:
         return NotMeasured(not_measured=f"the run has no answers of a gist arm on task {name}")
-    if reason := evidence.incomplete(arm, name):
+    if reason := evidence.incomplete(arm, task):
         return NotMeasured(not_measured=reason)
-    if task.split != "test":
-        return NotMeasured(
-            not_measured=f"this run used the {task.split} split, which recipes are chosen on"
-        )
-    if task.generation.get("do_sample") or (task.generation.get("num_beams") or 1) != 1:
-        return NotMeasured(not_measured=f"task {name} did not decode greedily")
+    if reason := unfit_task(task):
+        return NotMeasured(not_measured=reason)
     if reason := uneven_depths([sample.needle_depth for sample in samples]):
         return NotMeasured(not_measured=reason)
     hits, n = exact(samples), len(samples)
@@ -117,7 +87,7 @@ def measure_passkey(criterion: Criterion, evidence: Evidence) -> Measurement | N
         evidence=f"{hits:,} of {n:,} answers are the key and nothing else",
         counted="samples",
         needed=lambda threshold: wilson_n_needed(found.value, threshold),
-        blocked=blocking_reason(evidence, name),
+        blocked=blocking_reason(evidence, evidence.label(task)),
     )
 
 
@@ -282,4 +252,6 @@ MEASURES: Mapping[str, Measure] = {
     "passkey_accuracy": measure_passkey,
     "vram": measure_memory,
     "throughput": measure_throughput,
+    "global_understanding": measure_understanding,
+    "hallucination_rate": measure_hallucination,
 }

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from gistbench.report.card import Scorecard
 from gistbench.report.charts import depth_chart, memory_chart
+from gistbench.report.ladder_charts import bits_chart, tradeoff_chart
 from gistbench.report.visible_text import visible
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#$])")
@@ -20,8 +21,11 @@ def html_page(card: Scorecard) -> str:
     return environment.get_template("scorecard.html.j2").render(
         card=card,
         depth_charts=[
-            Markup(depth_chart(table, f"depth{number}")) for number, table in enumerate(card.depth)
+            Markup(depth_chart(table, f"depth{number}") if table.open else "")
+            for number, table in enumerate(card.depth)
         ],
+        tradeoff_chart=Markup(tradeoff_chart(card.tradeoff, "tradeoff")),
+        bits_chart=Markup(bits_chart(card.bits, "bits")),
         memory_chart=Markup(memory_chart(card.memory, "memory")),
     )
 

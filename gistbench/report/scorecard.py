@@ -5,21 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gistbench.metrics import format_bytes, format_count
-from gistbench.records import RunRecord, read_json, write_atomically, write_json
-from gistbench.report.card import ArmFigures, CheckStatus, Line, Published, Scorecard, Verdict
+from gistbench.records import read_json, write_atomically, write_json
+from gistbench.report.card import ArmFigures, Published, Scorecard, Verdict
+from gistbench.report.columns import main_arms, only_main_arms
+from gistbench.report.comparisons import comparisons, paired_matrix
 from gistbench.report.criteria import CriteriaBlock, load_criteria
 from gistbench.report.depth import depth_tables
+from gistbench.report.discrimination import in_words, task_statuses
+from gistbench.report.environment import environment_lines, task_lines
 from gistbench.report.evidence import Evidence, load_evidence
 from gistbench.report.failures import failure_lists
+from gistbench.report.fairness import fairness
 from gistbench.report.figures import arm_figures
+from gistbench.report.length_table import effective_lengths
 from gistbench.report.pages import html_page, markdown_page
-from gistbench.report.tables import comparison_table, paired_rows, phase_table
+from gistbench.report.recovered import bits_notes, bits_points
+from gistbench.report.shown import Line
+from gistbench.report.tables import comparison_tables, looser_table, phase_table
 from gistbench.report.timeline import memory_notes, memory_tracks
-from gistbench.report.validity import validity_checks
+from gistbench.report.tradeoff import tradeoff
+from gistbench.report.validity import shown_checks
 from gistbench.report.verdicts import judge_run, score
-
-SEVERITY: tuple[CheckStatus, ...] = ("INVALID-LEAK", "INVALID", "MISSING", "WARNING", "OK")
 
 HTML_FILE, JSON_FILE, MARKDOWN_FILE = "scorecard.html", "scorecard.json", "scorecard.md"
 
@@ -66,7 +72,10 @@ def build_scorecard(
     ratio = next((v.value_text for v in verdicts if v.id == "compression_ratio" and v.value), "")
     checkpoint = run.checkpoint.name if run.checkpoint else "no gist checkpoint"
     tracks = memory_tracks(evidence)
-    checks = sorted(validity_checks(evidence), key=lambda check: SEVERITY.index(check.status))
+    checks = shown_checks(evidence)
+    comparison, rivals = comparison_tables(arms, evidence)
+    paired, pairs = comparisons(evidence)
+    bits = bits_points(evidence)
     title = f"{run.base.name}, {checkpoint}, {ratio or 'compression not measured'}"
     if published is not None:
         verdicts = _beside_published(verdicts, published)
@@ -78,51 +87,38 @@ def build_scorecard(
         created=run.created,
         base_fingerprint=run.base.fingerprint,
         checkpoint_sha256=run.checkpoint.sha256 if run.checkpoint else None,
-        prompts=_prompts(run),
+        prompts=_prompts(evidence),
         weights_note=run.base.weights_note,
-        fairness=tuple(_fairness(run)),
+        fairness=fairness(evidence),
         score=score(verdicts),
         invalid=tuple(check.text for check in checks if check.status == "INVALID-LEAK"),
         verdicts=verdicts,
-        checks=tuple(checks),
+        checks=checks,
         arms=arms,
-        comparison=comparison_table(arms, [task.name for task in run.tasks]),
-        paired=tuple(paired_rows(evidence)),
+        comparison=comparison,
+        rivals=rivals,
+        looser=looser_table(arms, evidence),
+        task_status=task_statuses(evidence),
+        discrimination=in_words(evidence),
+        paired=paired,
+        pairs=pairs,
+        paired_matrix=paired_matrix(paired, pairs, evidence),
+        effective_length=effective_lengths(evidence),
+        bits=bits,
+        bits_notes=bits_notes(bits),
+        tradeoff=tradeoff(evidence),
         depth=depth_tables(evidence),
         memory=tracks,
         memory_notes=memory_notes(run.arms, tracks),
-        memory_phases=phase_table(run.arms),
+        memory_phases=phase_table([arm for arm in run.arms if arm.name in main_arms(evidence)]),
+        only_main_arms=only_main_arms(evidence),
         failures=failure_lists(evidence),
-        tasks=tuple(_tasks(run)),
-        environment=tuple(_environment(run)),
+        tasks=task_lines(evidence),
+        environment=environment_lines(run),
         notes=run.notes,
         command=run.command,
-        published=_published(published, run, arms) if published else None,
+        published=_published(published, evidence, arms) if published else None,
     )
-
-
-def _fairness(run: RunRecord) -> list[str]:
-    """What the arms' weights have seen, in plain words."""
-    groups: dict[str, list[str]] = {}
-    for arm in run.arms:
-        if arm.trained_on:
-            seen = f"answered with weights trained on the task family {', '.join(arm.trained_on)}"
-        elif arm.weights == "base":
-            seen = "answered with the base model's weights, which were not trained on the task"
-        else:
-            seen = "answered with trained weights; the records do not say on what"
-        groups.setdefault(seen, []).append(arm.name)
-    lines = [
-        f"{'Arms' if len(names) > 1 else 'Arm'} {' and '.join(names)} {seen}."
-        for seen, names in groups.items()
-    ]
-    trained = {arm.name for arm in run.arms if arm.trained_on}
-    if "gist" in trained and "full" in {arm.name for arm in run.arms} - trained:
-        lines.append(
-            "A higher accuracy of gist than of full therefore shows training on the task, not that "
-            "gists hold more than the context."
-        )
-    return lines
 
 
 def _beside_published(verdicts: tuple[Verdict, ...], published: Scorecard) -> tuple[Verdict, ...]:
@@ -140,11 +136,12 @@ def _in_one_line(verdict: Verdict) -> str:
     return "; ".join(part for part in (verdict.outcome_text, *parts) if part)
 
 
-def _published(other: Scorecard, run: RunRecord, arms: tuple[ArmFigures, ...]) -> Published:
+def _published(other: Scorecard, evidence: Evidence, arms: tuple[ArmFigures, ...]) -> Published:
     """The other scorecard's main figures, and whether it is about the same weights."""
+    run = evidence.run
     here = run.checkpoint.sha256 if run.checkpoint else None
     same = other.base_fingerprint == run.base.fingerprint and other.checkpoint_sha256 == here
-    alike = other.prompts.items() & _prompts(run).items()
+    alike = other.prompts.items() & _prompts(evidence).items()
     if not same:
         comparability = "another base model or checkpoint: not the same thing measured again"
     elif not alike:
@@ -156,11 +153,12 @@ def _published(other: Scorecard, run: RunRecord, arms: tuple[ArmFigures, ...]) -
         comparability = "same base model, checkpoint and version of the task"
     lines = []
     names = [arm.name for arm in arms] + [a.name for a in other.arms]
+    shared = {evidence.label(task) for task in run.tasks} & other.prompts.keys()
     for name in dict.fromkeys(names):
-        arm = next((found for found in other.arms if found.name == name), None)
+        arm = next((found for found in other.arms if found.name == name and found.main), None)
         for task, figures in (arm.accuracy if arm else {}).items():
             found = figures["exact_match"]
-            if found.value is not None:
+            if found.value is not None and (task in shared or not shared):
                 lines.append(Line(label=f"{name}, {task}", text=f"{found.text} ({found.detail})"))
     n = next((v.n for v in other.verdicts if v.id == "passkey_accuracy" and v.n), None)
     return Published(
@@ -172,55 +170,9 @@ def _published(other: Scorecard, run: RunRecord, arms: tuple[ArmFigures, ...]) -
     )
 
 
-def _prompts(run: RunRecord) -> dict[str, str]:
+def _prompts(evidence: Evidence) -> dict[str, str]:
     """What decides whether two runs of a task ask alike prompts."""
     return {
-        task.name: f"version {task.version}, {task.split}, {task.context_tokens} tokens"
-        for task in run.tasks
+        evidence.label(task): f"version {task.version}, {task.split}, {task.context_tokens} tokens"
+        for task in evidence.run.tasks
     }
-
-
-def _tasks(run: RunRecord) -> list[Line]:
-    return [
-        Line(
-            label=task.name,
-            text=f"version {task.version}, {task.language}, {format_count(task.context_tokens)} "
-            f"context tokens, {format_count(task.num_samples)} samples, seed {task.seed}, "
-            f"chance floor {task.chance_floor:g}, samples {task.samples_sha256[:12]}",
-        )
-        for task in run.tasks
-    ]
-
-
-def _environment(run: RunRecord) -> list[Line]:
-    where, base, checkpoint = run.provenance, run.base, run.checkpoint
-    commit = where.git_commit or "not run from a git checkout"
-    rows = [
-        ("Run", run.created),
-        ("gistbench", where.gistbench_version),
-        ("Commit", f"{commit}, with uncommitted changes" if where.git_dirty else commit),
-        ("Device", f"{where.device_name} ({where.device}), {where.num_cpu_cores} CPU cores"),
-        ("Platform", f"{where.platform}, Python {where.python}"),
-        ("Base model", f"{base.name} ({base.model_type}), {base.source}"),
-        ("Base weights", f"{base.num_parameters:,} parameters, sha256 {base.fingerprint[:16]}"),
-        ("Precision", f"{base.dtype}, quantisation {base.quantization}"),
-        ("Keys and values", f"{base.key_value_bytes_per_token:,} bytes a token"),
-        ("Packages", ", ".join(f"{name} {v}" for name, v in sorted(where.packages.items()))),
-    ]
-    if checkpoint:
-        rows[6:6] = [
-            (
-                "Checkpoint",
-                f"{checkpoint.name}, {checkpoint.num_gists} gists, "
-                f"{checkpoint.trained_parameters:,} trained parameters, "
-                f"{format_bytes(checkpoint.size_bytes)}, sha256 {checkpoint.sha256[:16]}",
-            ),
-            ("Training", checkpoint.training_summary),
-        ]
-    if where.driver_version or where.cuda_version:
-        versions = (
-            f"driver {where.driver_version or 'unknown'}, CUDA {where.cuda_version or 'unknown'}"
-        )
-        memory = where.device_total_bytes
-        rows.insert(4, ("GPU", versions + (f", {format_bytes(memory)}" if memory else "")))
-    return [Line(label=label, text=text) for label, text in rows if text]

@@ -38,7 +38,7 @@ def wilson(successes: int, n: int) -> Estimate:
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"a proportion needs 0 <= successes <= n, n > 0; got {successes} of {n}")
     rate = successes / n
-    return Estimate(rate, *_wilson_limits(rate, n), n)
+    return Estimate(rate, *wilson_limits(rate, n), n)
 
 
 def wilson_n_needed(rate: float, threshold: float) -> int | None:
@@ -195,8 +195,8 @@ def newcombe(
     observed = both + only_first + only_second + neither
     size = observed if n is None else n
     first, second = (both + only_first) / observed, (both + only_second) / observed
-    first_low, first_high = _wilson_limits(first, size)
-    second_low, second_high = _wilson_limits(second, size)
+    first_low, first_high = wilson_limits(first, size)
+    second_low, second_high = wilson_limits(second, size)
     margins = (both + only_first) * (only_second + neither) * (both + only_second)
     margins *= only_first + neither
     excess = both * neither - only_first * only_second
@@ -234,7 +234,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _wilson_limits(rate: float, n: float) -> tuple[float, float]:
+def wilson_limits(rate: float, n: float) -> tuple[float, float]:
+    """Limits of Wilson's interval for an observed rate; n need not be whole.
+
+    Args:
+        rate: 0 to 1.
+        n: Samples, above 0.
+    """
     share = Z * Z / n
     centre = (rate + share / 2) / (1 + share)
     half = Z * math.sqrt(rate * (1 - rate) / n + share / (4 * n)) / (1 + share)

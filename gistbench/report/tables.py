@@ -1,15 +1,26 @@
-"""Arms side by side: a column each, and gist against full prompt by prompt."""
+"""Arms side by side: a column each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gistbench.metrics import METRICS
 from gistbench.records import ArmRecord, NotMeasured, PhaseRecord
-from gistbench.report.card import ArmFigures, Figure, MetricTable, PairedRow, Row, RowGroup
+from gistbench.report.card import ArmFigures
+from gistbench.report.columns import FEW_TASKS, main_arms, rival_families
+from gistbench.report.discrimination import task_statuses
 from gistbench.report.evidence import Evidence
-from gistbench.report.figures import COST_METRICS, PHASE_SOURCES, absent
-from gistbench.report.statistics import paired_difference
+from gistbench.report.figures import ABSENCE, COST_METRICS, PHASE_SOURCES, absent
+from gistbench.report.shown import Figure, MetricTable, Row, RowGroup
+
+CAPTION = "Rates with 95 % intervals; times as medians over samples"
+NOT_DISCRIMINATIVE = "not discriminative"
+LOOSER = ("contains", "digit_accuracy")
+
+TableRow = tuple[str, Sequence[Figure], str]
+"""Label, figures, note."""
+Group = tuple[str, Sequence[TableRow]]
+"""Title, rows."""
 
 COST_LABELS = {
     "throughput": "throughput, contexts together",
@@ -18,33 +29,101 @@ COST_LABELS = {
 }
 
 
-def comparison_table(arms: Sequence[ArmFigures], tasks: Sequence[str]) -> MetricTable:
-    """Arms as columns; accuracy by task, then cost per context, speed and memory."""
+def comparison_tables(
+    arms: Sequence[ArmFigures], evidence: Evidence
+) -> tuple[MetricTable, tuple[MetricTable, ...]]:
+    """Accuracy by task, then cost per context, speed and memory.
+
+    Returns:
+        The main table, and one for each family of rivals where they are too many to stand in it.
+    """
+    main = _comparison(arms, main_arms(evidence), evidence, CAPTION)
+    return main, tuple(
+        _comparison(arms, names, evidence, f"{family}: {CAPTION.lower()}")
+        for family, names in rival_families(evidence).items()
+    )
+
+
+def looser_table(arms: Sequence[ArmFigures], evidence: Evidence) -> MetricTable | None:
+    """The scores that decide nothing, where many tasks leave them no room in the main table."""
+    if len(evidence.run.tasks) <= FEW_TASKS:
+        return None
+    shown = [arm for arm in arms if arm.name in main_arms(evidence)]
+    labels = [evidence.label(task) for task in evidence.run.tasks]
     groups = [
-        (
-            f"Accuracy on {task}",
-            [
-                (METRICS[name].label, [arm.accuracy[task][name] for arm in arms])
-                for name in ("exact_match", "contains", "digit_accuracy")
-            ],
-        )
-        for task in tasks
+        (METRICS[name].label, [(label, _cells(shown, label, name), "") for label in labels])
+        for name in LOOSER
     ]
-    for title, names in (
+    return metric_table("Looser scores, which decide nothing", [a.name for a in shown], groups)
+
+
+def _comparison(
+    arms: Sequence[ArmFigures], names: Sequence[str], evidence: Evidence, caption: str
+) -> MetricTable:
+    by_name = {arm.name: arm for arm in arms}
+    shown = [by_name[name] for name in names]
+    groups = [*_accuracy_groups(shown, evidence)]
+    for title, metrics in (
         ("What a context costs", COST_METRICS[:2]),
         ("Speed", COST_METRICS[2:6]),
         ("Memory in the steady state", COST_METRICS[6:]),
     ):
         rows = []
-        for name in names:
+        for name in metrics:
             label = COST_LABELS.get(name) or METRICS[name].label
-            rows.append((label, [arm.cost[name] for arm in arms]))
+            rows.append((label, [arm.cost[name] for arm in shown], ""))
         groups.append((title, rows))
-    return _table(
-        "Rates with 95 % intervals; times as medians over samples",
-        [arm.name for arm in arms],
-        groups,
-    )
+    return metric_table(caption, [arm.name for arm in shown], groups)
+
+
+def _accuracy_groups(arms: Sequence[ArmFigures], evidence: Evidence) -> Iterator[Group]:
+    """With few tasks a group for each; with many, a row for each and a group for each length."""
+    tasks = evidence.run.tasks
+    notes = {
+        status.label: NOT_DISCRIMINATIVE if status.discriminative is False else ""
+        for status in task_statuses(evidence)
+    }
+    if len(tasks) <= FEW_TASKS:
+        for label in map(evidence.label, tasks):
+            names = ("exact_match", *LOOSER)
+            rows: list[TableRow] = [
+                (
+                    METRICS[name].label,
+                    _cells(arms, label, name),
+                    notes[label] if name == "exact_match" else "",
+                )
+                for name in names
+            ]
+            yield f"Accuracy on {label}", [*rows, *_absence_rows(arms, label)]
+        return
+    lengths = list(dict.fromkeys(task.context_tokens for task in tasks))
+    for tokens in lengths:
+        labels = {t.name: evidence.label(t) for t in tasks if t.context_tokens == tokens}
+        title = "Strict exact match" + (f" at {tokens:,} tokens" if len(lengths) > 1 else "")
+        yield (
+            title,
+            [(name, _cells(arms, x, "exact_match"), notes[x]) for name, x in labels.items()],
+        )
+    for label in map(evidence.label, tasks):
+        if absence := _absence_rows(arms, label):
+            yield f"Whether a key is hidden at all, {label}", absence
+
+
+def _absence_rows(arms: Sequence[ArmFigures], label: str) -> list[TableRow]:
+    """Balanced accuracy and its rates, for a task where some documents hold no answer."""
+    if not any(name in arm.accuracy[label] for arm in arms for name in ABSENCE):
+        return []
+    return [(METRICS[name].label, _cells(arms, label, name), "") for name in ABSENCE]
+
+
+def _cells(arms: Sequence[ArmFigures], label: str, name: str) -> list[Figure]:
+    """One score of every arm; an arm that did not answer at all says why."""
+
+    def cell(scores: Mapping[str, Figure]) -> Figure:
+        silent = scores["exact_match"].not_measured is not None
+        return scores.get(name) or (scores["exact_match"] if silent else absent("not scored"))
+
+    return [cell(arm.accuracy[label]) for arm in arms]
 
 
 def phase_table(arms: Sequence[ArmRecord]) -> MetricTable:
@@ -55,10 +134,10 @@ def phase_table(arms: Sequence[ArmRecord]) -> MetricTable:
         for phase in ("load", "compress", "steady", "decode"):
             cells = [_peak(arm, phase, field) for arm in arms]
             if any(cell.not_measured is None for cell in cells):
-                rows.append((phase, cells))
+                rows.append((phase, cells, ""))
         if rows:
             groups.append((f"{METRICS[source].label}, peak of the phase", rows))
-    return _table("Peak memory by phase", [arm.name for arm in arms], groups)
+    return metric_table("Peak memory by phase", [arm.name for arm in arms], groups)
 
 
 def _peak(arm: ArmRecord, phase: str, field: str) -> Figure:
@@ -71,21 +150,18 @@ def _peak(arm: ArmRecord, phase: str, field: str) -> Figure:
     return Figure(value=peak, n=1, text=METRICS["resident_bytes"].format(peak))
 
 
-def _table(
-    caption: str,
-    columns: Sequence[str],
-    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[Figure]]]]],
-) -> MetricTable:
+def metric_table(caption: str, columns: Sequence[str], groups: Sequence[Group]) -> MetricTable:
     """A table whose missing figures point to their reasons below it."""
     footnotes: list[str] = []
 
     def noted(figure: Figure) -> Figure:
         if figure.not_measured is None:
             return figure
-        if figure.not_measured not in footnotes:
-            footnotes.append(figure.not_measured)
-        number = footnotes.index(figure.not_measured) + 1
-        return figure.model_copy(update={"footnote": number})
+        word = "Not applicable" if figure.not_applicable else "Not measured"
+        note = f"{word}: {figure.not_measured}"
+        if note not in footnotes:
+            footnotes.append(note)
+        return figure.model_copy(update={"footnote": footnotes.index(note) + 1})
 
     return MetricTable(
         caption=caption,
@@ -94,52 +170,11 @@ def _table(
             RowGroup(
                 title=title,
                 rows=tuple(
-                    Row(label=label, cells=tuple(noted(cell) for cell in cells))
-                    for label, cells in rows
+                    Row(label=label, cells=tuple(noted(cell) for cell in cells), note=note)
+                    for label, cells, note in rows
                 ),
             )
             for title, rows in groups
         ),
         footnotes=tuple(footnotes),
     )
-
-
-def paired_rows(evidence: Evidence, first: str = "gist", second: str = "full") -> list[PairedRow]:
-    """Gist against full context, prompt by prompt, for every task both answered."""
-    rows = []
-    for task in evidence.run.tasks:
-        sides = [
-            {
-                s.prompt_sha256: s.scores["exact_match"] == 1
-                for s in evidence.samples(arm, task.name)
-            }
-            for arm in (first, second)
-        ]
-        common = sides[0].keys() & sides[1].keys()
-        if not common:
-            continue
-        found = paired_difference(sides[0], sides[1])
-        gap = found.difference
-        rows.append(
-            PairedRow(
-                task=task.name,
-                first=first,
-                second=second,
-                both=found.both,
-                only_first=found.only_first,
-                only_second=found.only_second,
-                neither=found.neither,
-                difference=Figure(
-                    value=gap.value,
-                    low=gap.low,
-                    high=gap.high,
-                    n=gap.n,
-                    text=f"{100 * gap.value:+.1f} points",
-                    detail=f"Newcombe {100 * gap.low:+.1f} to {100 * gap.high:+.1f}, n = {gap.n:,}",
-                ),
-                p_value=found.p_value,
-                p_text="p < 0.0001" if found.p_value < 1e-4 else f"p = {found.p_value:.2g}",
-                unpaired=len(sides[0].keys() ^ sides[1].keys()),
-            )
-        )
-    return rows

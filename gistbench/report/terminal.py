@@ -7,7 +7,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from gistbench.report.card import Figure, Outcome, Scorecard
+from gistbench.report.card import Outcome, Scorecard
+from gistbench.report.columns import FEW_TASKS
+from gistbench.report.shown import Figure
 from gistbench.report.visible_text import visible
 
 OUTCOME_STYLE: dict[Outcome, str] = {
@@ -24,6 +26,8 @@ def summary_table(card: Scorecard) -> Table:
     outer.add_column()
     for text in card.invalid:
         outer.add_row(Text(visible(f"INVALID-LEAK: {text}"), style="bold red"))
+    if len(card.tasks) > FEW_TASKS:
+        outer.add_row(_tasks(card))
     outer.add_row(_arms(card))
     outer.add_row(_criteria(card))
     score = Text(f"Score {card.score.text} ({card.score.arithmetic}); {card.score.measurable}")
@@ -34,13 +38,14 @@ def summary_table(card: Scorecard) -> Table:
 def _arms(card: Scorecard) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=Text(visible(card.title)), title_justify="left")
     table.add_column("arm", style="bold")
-    for task in card.tasks:
+    tasks = card.tasks if len(card.tasks) <= FEW_TASKS else ()
+    for task in tasks:
         table.add_column(Text(visible(f"exact match, {task.label}")))
     names = ("cache", "compress", "first token", "decode", "memory")
     for name in names:
         table.add_column(name, justify="right")
     for arm in card.arms:
-        accuracy = [_with_detail(arm.accuracy[task.label]["exact_match"]) for task in card.tasks]
+        accuracy = [_with_detail(arm.accuracy[task.label]["exact_match"]) for task in tasks]
         memory = next(
             (f for name in ("steady_many", "steady_one") if not (f := arm.cost[name]).not_measured),
             arm.cost["steady_many"],
@@ -56,6 +61,19 @@ def _arms(card: Scorecard) -> Table:
     return table
 
 
+def _tasks(card: Scorecard) -> Table:
+    """Exact match with a row for each task: many tasks have no room as columns."""
+    arms = [arm for arm in card.arms if arm.main]
+    table = Table(box=box.SIMPLE_HEAD, title="strict exact match", title_justify="left")
+    table.add_column("task", style="bold")
+    for arm in arms:
+        table.add_column(Text(visible(arm.name)), justify="right")
+    for task in card.tasks:
+        figures = [arm.accuracy[task.label]["exact_match"] for arm in arms]
+        table.add_row(Text(visible(task.label)), *(_short(figure) for figure in figures))
+    return table
+
+
 def _with_detail(figure: Figure) -> Text:
     if figure.not_measured:
         return Text("-", style="dim")
@@ -63,7 +81,9 @@ def _with_detail(figure: Figure) -> Text:
 
 
 def _short(figure: Figure) -> Text:
-    return Text("-", style="dim") if figure.not_measured else Text(figure.text)
+    if figure.not_measured:
+        return Text("N/A" if figure.not_applicable else "-", style="dim")
+    return Text(figure.text)
 
 
 def _criteria(card: Scorecard) -> Table:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from gistbench.metrics import METRICS
 from gistbench.records import ArmRecord, MemoryRecord, NotMeasured, Phase
 from gistbench.report.card import MemoryLayer, MemoryTrack, PhaseSpan
+from gistbench.report.columns import main_arms
 from gistbench.report.evidence import Evidence
 from gistbench.report.figures import PHASE_SOURCES
 
@@ -16,9 +17,10 @@ DEVICE_LAYERS = tuple(name for name in PHASE_SOURCES if name != "resident_bytes"
 
 
 def memory_tracks(evidence: Evidence) -> tuple[MemoryTrack, ...]:
-    """One track per arm that left readings, in the order of the arms."""
+    """One track per main arm that left readings, in the order of the arms."""
     ticks = ((arm.name, evidence.memory.get(arm.name, ())) for arm in evidence.run.arms)
-    return tuple(_track(name, found) for name, found in ticks if found)
+    main = main_arms(evidence)
+    return tuple(_track(name, found) for name, found in ticks if found and name in main)
 
 
 def _track(arm: str, ticks: Sequence[MemoryRecord]) -> MemoryTrack:

@@ -1,166 +1,97 @@
-"""Can this run be believed? Checks that stand above the score.
-
-A gist arm that is right although its gists belong to another document does not answer from gists;
-one that is right without any document is guessing well. Either makes its accuracy meaningless.
-"""
+"""Can this run be believed? Checks that stand above the score."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gistbench.metrics import format_percent
-from gistbench.records import ArmRecord, SampleRecord, TaskRecord
-from gistbench.report.card import Check, CheckStatus
-from gistbench.report.evidence import PASSKEY_FAMILY, Evidence, Samples
-from gistbench.report.statistics import Estimate, wilson, wilson_n_needed
+from gistbench.records import ArmRecord
+from gistbench.report.card import SEVERITY, Check
+from gistbench.report.controls import control_findings, exact, grouped_controls
+from gistbench.report.evidence import PASSKEY_FAMILY, Evidence
+from gistbench.report.shown import Line
 
-CONTROL_LIMIT = 0.01
 SCORER_GAP = 0.02
 LENGTH_TOLERANCE = 0.01
-
-CONTROLS = {
-    "swapped": "Swapped gists: another document's gists must not know this document's key",
-    "none": "No document: without one, nothing is known",
-}
+MAX_IN_A_LINE = 4
 
 
 def validity_checks(evidence: Evidence) -> tuple[Check, ...]:
-    """All checks of a run, controls first."""
-    return (
-        *control_checks(evidence),
-        *_score_checks(evidence),
-        *_sample_checks(evidence),
-        *_run_checks(evidence),
-    )
+    """All checks of a run, each control on each task by itself, controls first."""
+    return (*(found.check for found in control_findings(evidence)), *_other_checks(evidence))
 
 
-def blocking_reason(evidence: Evidence, task: str) -> str | None:
-    """Why the gist arm's accuracy on a task cannot pass in this run; None when it can.
+def shown_checks(evidence: Evidence) -> tuple[Check, ...]:
+    """The same for a reader: a row per control, the worst first."""
+    checks = (*grouped_controls(control_findings(evidence)), *_other_checks(evidence))
+    return tuple(sorted(checks, key=lambda check: SEVERITY.index(check.status)))
+
+
+def blocking_reason(evidence: Evidence, *tasks: str) -> str | None:
+    """Why the gist arm's scores on these tasks cannot pass in this run; None when they can.
 
     A leak anywhere blocks: a mechanism that leaks on one task is not trusted on another.
+
+    Args:
+        evidence: The run.
+        *tasks: Labels of the tasks (`Evidence.label`).
     """
     for check in validity_checks(evidence):
-        concerns = check.task in (None, task)
+        concerns = check.task is None or check.task in tasks
         if check.status == "INVALID-LEAK" or (check.blocks and concerns):
             return f"{check.status}: {check.text}"
     return None
 
 
-def control_verdict(hits: int, n: int, chance_floor: float) -> tuple[CheckStatus, str]:
-    """Judge a control arm that should know nothing.
+def _other_checks(evidence: Evidence) -> tuple[Check, ...]:
+    return (*_score_checks(evidence), *_sample_checks(evidence), *_run_checks(evidence))
 
-    Args:
-        hits: Samples it answered exactly right.
-        n: Samples, more than 0.
-        chance_floor: The task's rate of right guesses.
 
-    Returns:
-        OK when its rate is at most 1 % or its interval reaches the floor, else INVALID-LEAK; and
-        the sentence to it.
-    """
-    found = wilson(hits, n)
-    rate = f"right in {hits:,} of {n:,} ({interval_text(found)})"
-    if found.value <= CONTROL_LIMIT:
-        needed = wilson_n_needed(found.value, CONTROL_LIMIT)
-        if found.high <= CONTROL_LIMIT or needed is None:
-            return "OK", f"{rate}: clean"
-        return "OK", f"{rate}: no leak seen; {needed:,} samples would show that it is under 1 %"
-    if found.low <= chance_floor:
-        return "OK", f"{rate}: within reach of guessing, {format_percent(chance_floor)}"
-    return (
-        "INVALID-LEAK",
-        f"{rate}, more than 1 % and more than guessing ({format_percent(chance_floor)}): "
-        "answers come from somewhere else than this document's gists",
+def _listed(found: Sequence[str], otherwise: str) -> tuple[str, tuple[Line, ...]]:
+    """Findings in one line, or, where they are many, the first in it and the others behind it."""
+    if len(found) <= MAX_IN_A_LINE:
+        return "; ".join(found) or otherwise, ()
+    return f"{found[0]}; and {len(found) - 1:,} more", tuple(
+        Line(label="", text=text) for text in found[1:]
     )
-
-
-def interval_text(found: Estimate) -> str:
-    """A rate with its interval, in words."""
-    low, high = format_percent(found.low), format_percent(found.high)
-    return f"{format_percent(found.value)}, Wilson {low} to {high}"
-
-
-def exact(samples: Samples) -> int:
-    """How many samples are strictly and exactly right."""
-    return sum(sample.scores["exact_match"] == 1 for sample in samples)
-
-
-def control_checks(evidence: Evidence) -> Iterator[Check]:
-    """The two controls on every task that the gist arm answered."""
-    if evidence.arm("gist") is None:
-        return
-    for task in evidence.run.tasks:
-        for name, title in CONTROLS.items():
-            status, text = _control(evidence, name, task)
-            yield Check(
-                id=f"control_{name}",
-                title=title,
-                status=status,
-                text=f"{name} on {task.name}: {text}",
-                task=task.name,
-                blocks=status != "OK",
-            )
-
-
-def _control(evidence: Evidence, name: str, record: TaskRecord) -> tuple[CheckStatus, str]:
-    task, floor = record.name, record.chance_floor
-    arm, samples = evidence.arm(name), evidence.samples(name, task)
-    if record.control_floor is not None:
-        # Saying that there is no answer is right in the other samples, and no leak.
-        samples = tuple(sample for sample in samples if sample.needle_depth is not None)
-        floor = record.control_floor
-    if arm is None or not samples:
-        return "MISSING", "this control was not run, so a leak cannot be excluded"
-    status, text = control_verdict(exact(samples), len(samples), floor)
-    incomplete = evidence.incomplete(arm, task)
-    if status == "OK" and incomplete:
-        return "MISSING", incomplete
-    if name != "swapped":
-        return status, text
-    donors = {sample.sample_id: sample for sample in evidence.samples("gist", task)}
-    fault = next((f for f in (_donor_fault(s, donors) for s in samples) if f), None)
-    if fault:
-        return "INVALID", f"not a control, {fault}"
-    followed = sum(donors[str(s.donor_sample_id)].expected in s.output for s in samples)
-    return status, f"{text}; it states the other document's key in {followed:,} of {len(samples):,}"
-
-
-def _donor_fault(sample: SampleRecord, donors: dict[str, SampleRecord]) -> str | None:
-    donor = donors.get(sample.donor_sample_id or "")
-    if donor is None:
-        return f"sample {sample.sample_id[:80]} names no donor that the gist arm answered"
-    if donor.sample_id == sample.sample_id or donor.expected == sample.expected:
-        return f"sample {sample.sample_id[:80]} got gists with its own answer"
-    return None
 
 
 def _score_checks(evidence: Evidence) -> Iterator[Check]:
     """Scores against each other, and against the raw outputs."""
-    gaps, unfounded = [], []
-    for (arm, task), samples in evidence.groups.items():
+    gaps: list[tuple[float, str]] = []
+    unfounded = []
+    for (arm, cell), samples in evidence.groups.items():
+        task = evidence.label_of(cell)
         strict = exact(samples) / len(samples)
         loose = sum(s.scores.get("contains", s.scores["exact_match"]) for s in samples)
-        if abs(loose / len(samples) - strict) > SCORER_GAP:
-            gaps.append(
+        gap = abs(loose / len(samples) - strict)
+        if gap > SCORER_GAP:
+            text = (
                 f"{arm} on {task}: exact {format_percent(strict)}, "
                 f"contained {format_percent(loose / len(samples))}, n = {len(samples):,}"
             )
-        if task.startswith(PASSKEY_FAMILY):
+            gaps.append((gap, text))
+        if cell.task.startswith(PASSKEY_FAMILY):
             right = [s for s in samples if s.scores["exact_match"] == 1]
             wrong = sum(s.expected not in s.output for s in right)
             if wrong:
                 unfounded.append(f"{wrong:,} of {len(samples):,} in {arm} on {task}")
+    widest_first = [text for _, text in sorted(gaps, key=lambda found: -found[0])]
+    text, details = _listed(widest_first, "in every arm and task")
     yield Check(
         id="scorers",
         title="Strict and loose scoring agree within 2 points",
         status="WARNING" if gaps else "OK",
-        text="; ".join(gaps) or "in every arm and task",
+        text=text,
+        details=details,
     )
+    text, details = _listed(unfounded, "checked against every raw passkey output")
     yield Check(
         id="outputs",
         title="Answers scored as right hold the key",
         status="INVALID" if unfounded else "OK",
-        text="; ".join(unfounded) or "checked against every raw passkey output",
+        text=text,
+        details=details,
         blocks=bool(unfounded),
     )
 
@@ -168,26 +99,31 @@ def _score_checks(evidence: Evidence) -> Iterator[Check]:
 def _sample_checks(evidence: Evidence) -> Iterator[Check]:
     """The samples themselves: distinct, the same in every arm, within the trained length."""
     repeated, differing = [], []
-    for (arm, task), samples in evidence.groups.items():
+    for (arm, cell), samples in evidence.groups.items():
+        task, label = evidence.record(cell), evidence.label_of(cell)
         prompts = {sample.prompt_sha256 for sample in samples}
         if len(prompts) < len(samples):
-            repeated.append(f"{len(samples) - len(prompts):,} in {arm} on {task}")
+            repeated.append(f"{len(samples) - len(prompts):,} in {arm} on {label}")
         reference = {sample.prompt_sha256 for sample in evidence.samples("gist", task)}
         whole = evidence.missing(arm, task) <= 0 and evidence.missing("gist", task) <= 0
         if reference and whole and prompts != reference:
-            differing.append(f"{arm} on {task}")
+            differing.append(f"{arm} on {label}")
+    text, details = _listed(repeated, "all prompts of an arm differ")
     yield Check(
         id="distinct_prompts",
         title="No prompt is counted twice",
         status="INVALID" if repeated else "OK",
-        text="; ".join(repeated) or "all prompts of an arm differ",
+        text=text,
+        details=details,
         blocks=bool(repeated),
     )
+    text, details = _listed(differing, "equal by hash")
     yield Check(
         id="same_prompts",
         title="Every arm answered the same prompts",
         status="WARNING" if differing else "OK",
-        text="; ".join(differing) or "equal by hash",
+        text=text,
+        details=details,
     )
     checkpoint = evidence.run.checkpoint
     if checkpoint is not None:
@@ -205,11 +141,13 @@ def _run_checks(evidence: Evidence) -> Iterator[Check]:
     """The run as a whole: complete, from a known commit, without warnings."""
     arms: tuple[ArmRecord, ...] = evidence.run.arms
     open_ends = [text for arm in arms if (text := evidence.incomplete(arm))]
+    text, details = _listed(open_ends, f"{len(arms)} arms")
     yield Check(
         id="complete",
         title="Every arm is complete",
         status="WARNING" if open_ends else "OK",
-        text="; ".join(open_ends) or f"{len(arms)} arms",
+        text=text,
+        details=details,
     )
     commit, dirty = evidence.run.provenance.git_commit, evidence.run.provenance.git_dirty
     known = f"commit {commit}" if commit else "unknown: not run from a git checkout"
@@ -219,7 +157,10 @@ def _run_checks(evidence: Evidence) -> Iterator[Check]:
         status="WARNING" if dirty or dirty is None else "OK",
         text=f"{known}, with uncommitted changes" if dirty else known,
     )
+    warned: dict[str, list[str]] = {}
     for arm in arms:
         for warning in arm.warnings:
-            title = f"Warning of arm {arm.name}"
-            yield Check(id="arm_warning", title=title, status="WARNING", text=warning)
+            warned.setdefault(warning, []).append(arm.name)
+    for warning, names in warned.items():
+        title = f"Warning of {'arms' if len(names) > 1 else 'arm'} {', '.join(names)}"
+        yield Check(id="arm_warning", title=title, status="WARNING", text=warning)

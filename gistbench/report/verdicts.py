@@ -13,7 +13,8 @@ from gistbench.records import NotMeasured
 from gistbench.report.card import Outcome, Score, Verdict
 from gistbench.report.criteria import CriteriaBlock, Criterion, Threshold
 from gistbench.report.evidence import Evidence
-from gistbench.report.measures import Measurement, measure, memory_context
+from gistbench.report.measured import Measurement
+from gistbench.report.measures import measure, memory_context
 from gistbench.report.statistics import Estimate
 
 OUTCOME_TEXT: dict[Outcome, str] = {
@@ -28,9 +29,13 @@ def judge_run(block: CriteriaBlock, evidence: Evidence) -> tuple[Verdict, ...]:
     """One verdict per criterion, in the order of the block."""
     verdicts = []
     for criterion in block.criteria:
-        verdict = judge(criterion, measure(criterion, evidence))
+        found = measure(criterion, evidence)
+        verdict = judge(criterion, found)
+        beside = () if isinstance(found, NotMeasured) else found.beside
         if criterion.id == "vram":
-            verdict = verdict.model_copy(update={"beside": memory_context(evidence)})
+            beside = memory_context(evidence)
+        if beside:
+            verdict = verdict.model_copy(update={"beside": beside})
         verdicts.append(verdict)
     return tuple(verdicts)
 

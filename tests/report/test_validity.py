@@ -2,9 +2,11 @@
 
 import pytest
 
+from gistbench.report.controls import control_verdict
 from gistbench.report.criteria import load_criteria
-from gistbench.report.validity import control_verdict, validity_checks
+from gistbench.report.validity import blocking_reason, shown_checks, validity_checks
 from gistbench.report.verdicts import judge_run
+from tests.fixtures.ladder_run import LadderRun, usual_rate
 
 
 def statuses(evidence):
@@ -160,3 +162,61 @@ def test_longer_contexts_incomplete_arms_and_dirty_commits_warn(gpu_run, read):
     found = statuses(read(run))
     for check in ("trained_length", "complete", "commit", "arm_warning"):
         assert found[check] == "WARNING"
+
+
+LADDER = LadderRun(arms=("gist", "full-tuned", "swapped", "none"), num_samples=20)
+
+
+def controls(evidence):
+    return [check for check in shown_checks(evidence) if check.id.startswith("control_")]
+
+
+def test_many_tasks_make_one_row_per_control_with_the_others_behind_it(read):
+    evidence = read(LADDER)
+    rows = controls(evidence)
+    assert [row.id for row in rows] == ["control_swapped", "control_none"]
+    for row in rows:
+        assert row.status == "OK"
+        assert "on 18 tasks: no leak seen on 16, with too few samples" in row.text
+        assert "within reach of guessing on 2" in row.text
+        assert len(row.details) == 17
+        assert "clean on" not in row.text  # 20 samples cannot show that
+
+
+def test_a_leak_on_one_of_many_tasks_stands_in_its_own_row(read):
+    def leaking(arm, task, tokens):
+        found = usual_rate(arm, task, tokens)
+        return 0.5 if (arm, task) == ("swapped", "niah_update") else found
+
+    evidence = read(LADDER.but(rate=leaking))
+    first, *rest = controls(evidence)
+    assert (first.status, first.task) == ("INVALID-LEAK", "niah_update")
+    assert [row.status for row in rest] == ["OK", "OK"]
+    assert all("niah_update" not in line.label for line in rest[0].details)
+    assert "INVALID-LEAK" in (blocking_reason(evidence, "niah_passkey") or "")
+
+
+def test_the_worst_of_many_tasks_decides_a_controls_row_and_blocks_its_task(read):
+    def unfinished(sample):
+        last = sample.arm == "none" and sample.task == "niah_uuid" and sample.index == 19
+        return None if last else sample
+
+    evidence = read(LADDER.but(sample_change=unfinished))
+    row = next(row for row in controls(evidence) if row.id == "control_none")
+    assert row.status == "MISSING"
+    assert "Worst, niah_uuid: 1 samples of arm none are missing" in row.text
+    assert "MISSING" in (blocking_reason(evidence, "niah_uuid") or "")
+    assert blocking_reason(evidence, "niah_passkey") is None
+
+
+def test_a_finding_that_holds_for_many_arms_is_short_with_all_of_them_behind_it(read):
+    def chatty(sample):
+        chatters = sample.arm == "full-tuned"
+        return sample.model_copy(
+            update={"scores": {**sample.scores, "contains": 1.0}} if chatters else {}
+        )
+
+    evidence = read(LADDER.but(sample_change=chatty))
+    row = next(row for row in shown_checks(evidence) if row.id == "scorers")
+    assert row.text.startswith("full-tuned on niah_digits_40: exact 0.0 %, contained 100.0 %")
+    assert "; and " in row.text and len(row.details) >= 4

@@ -4,7 +4,7 @@ import pytest
 
 from gistbench.records import NotMeasured
 from gistbench.report.criteria import load_criteria
-from gistbench.report.measures import Measurement
+from gistbench.report.measured import Measurement
 from gistbench.report.statistics import Estimate
 from gistbench.report.verdicts import judge, judge_run, score
 
