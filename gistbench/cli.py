@@ -208,8 +208,8 @@ def _shown(name: str, value: Any) -> str:
 
 @app.command
 def tasks() -> None:
-    """List the tasks and task groups that ship, with language and chance floor."""
-    from gistbench import generators
+    """List the tasks and task groups that ship, and lm-eval's own that arms can run."""
+    from gistbench import generators, ruler
 
     table = Table("task", "language", "default length", "chance floor", "stops at")
     for name in generators.task_names():
@@ -221,10 +221,14 @@ def tasks() -> None:
             f"{metadata['chance_floor']:.2g}",
             " ".join(repr(stop) for stop in generators.stop_strings(name)),
         )
+    foreign = Table("lm-eval's own task", "needs")
+    for own in ruler.TASKS.values():
+        needs = [*ruler.PACKAGES, *(["essays that it downloads"] if own.needs_essays else [])]
+        foreign.add_row(own.name, ", ".join(needs))
     groups = Table("group", "tasks")
     for name, members in generators.task_groups().items():
         groups.add_row(name, ", ".join(members))
-    Console().print(table, groups)
+    Console().print(table, foreign, groups)
 
 
 models = App(name="models", help="List arms, base models and shipped checkpoints; fetch weights.")

@@ -1,7 +1,8 @@
 """The task generators, loaded from the tasks folder that plain lm-eval reads too.
 
 There is one generator for training, evaluation and lm-eval: a file in ``tasks/`` that needs nothing
-of gistbench.
+of gistbench. Tasks that lm-eval ships itself (`gistbench.ruler`) are known here by name and YAML;
+they can be run, and not trained on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from gistbench import ruler
 from gistbench.errors import UsageError, did_you_mean
 from gistbench.resources import shipped
 
@@ -70,8 +72,8 @@ def require_tasks(names: tuple[str, ...]) -> None:
         UsageError: With the nearest name.
     """
     for name in names:
-        if name not in task_names():
-            known = [*task_names(), *task_groups()]
+        if name not in task_names() and name not in ruler.TASKS:
+            known = [*task_names(), *task_groups(), *ruler.TASKS]
             raise UsageError(f"unknown task {name!r}, {did_you_mean(name, known)}")
 
 
@@ -99,7 +101,17 @@ def task_definition(name: str) -> dict[str, Any]:
         UsageError: Unknown task, or a broken file with its line.
     """
     require_tasks((name,))
-    return _read(tasks_folder() / f"{name}.yaml")
+    if name not in ruler.TASKS:
+        return _read(tasks_folder() / f"{name}.yaml")
+    fields = _read(ruler.folder() / ruler.TASKS[name].file)
+    metadata = {
+        **fields["metadata"],
+        "version": ruler.task_version(fields["metadata"]["version"]),
+        "language": "en",
+        "chance_floor": 0.0,  # not declared; no value of these tasks can be guessed
+        "splits": ["test"],
+    }
+    return {**fields, "metadata": metadata}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -125,6 +137,8 @@ def task_version(task: str, haystack: str | None = None, data_file: str | None =
         UsageError: The texts cannot be read.
     """
     version = str(task_definition(task)["metadata"]["version"])
+    if task in ruler.TASKS:
+        return version
     try:
         mark = generator(task).own_mark(task, haystack, data_file)
     except ValueError as error:
@@ -133,11 +147,15 @@ def task_version(task: str, haystack: str | None = None, data_file: str | None =
 
 
 def num_available(task: str, data_file: str | None) -> int:
-    """How many samples there can be of a task: the lines of a user's file, else no end of them.
+    """How many samples there can be of a task: the lines of a user's file, lm-eval's documents.
+
+    There is no end to those of other tasks.
 
     Raises:
         UsageError: The file cannot be read.
     """
+    if task in ruler.TASKS:
+        return ruler.NUM_DOCUMENTS
     if task != OWN_DATA:
         return sys.maxsize
     try:

@@ -283,6 +283,13 @@ class TaskRecord(Record):
         description="chance floor where the document states an answer, if it does not always; "
         "controls are judged on these samples alone",
     )
+    chance_floor_declared: bool = True
+    context_tokens_range: tuple[int, int] | None = Field(
+        None,
+        description="shortest and longest context, where `context_tokens` only bounds prompt and "
+        "answer together",
+    )
+    exact_match_means: str = Field("", description="where it is not that output and answer equal")
     generation: dict[str, Any]
     samples_sha256: str = Field(description="hash of all prompt hashes in order")
 

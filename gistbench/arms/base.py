@@ -34,6 +34,7 @@ class Prompt:
         context_text: The context, where donors are picked by what it states.
         choices: The answers that the question names; empty where it names none.
         counted: Whether it is known what the context states; a user's own data is not.
+        values: The parts of an answer that has several.
     """
 
     sample_id: str
@@ -45,6 +46,12 @@ class Prompt:
     context_text: str = ""
     choices: tuple[str, ...] = ()
     counted: bool = True
+    values: tuple[str, ...] = ()
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What a document that is not this prompt's must not hold."""
+        return self.values or (self.answer,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gistbench import generators
+from gistbench import generators, ruler
 from gistbench.arms.names import (
     find_arm_name,
     not_applicable,
@@ -76,6 +76,7 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     excluded = not_applicable(wanted, config.context_tokens)
     arms = tuple(arm for arm in wanted if arm not in excluded)
     require_possible(arms)
+    ruler.require_possible(config.tasks, samples=config.samples, split=config.split)
     checkpoints = find_checkpoints(config, arms)
     least = max(
         int(generators.task_definition(task)["metadata"].get("least_samples", 2))

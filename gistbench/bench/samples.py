@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from gistbench import generators
+from gistbench import generators, ruler
 from gistbench.errors import UsageError, did_you_mean
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import load_tokenizer, local_folder
@@ -38,18 +38,22 @@ def regenerate(run_dir: Path, sample_id: str) -> str:
     base = base_of(
         run.settings["checkpoint"], run.settings["base"], run.settings.get("tuned_checkpoint")
     )
-    tokenizer = load_tokenizer(local_folder(find_model(base), revision=run.settings["revision"]))
-    sample = generators.generator(record.task).build_sample(
-        tokenizer,
-        task=record.task,
-        split=splits[record.task],
-        context_tokens=record.context_tokens,
-        index=record.index,
-        seed=record.seed,
-        text=run.settings.get("haystack"),
-        data_file=run.settings.get("data_file"),
-    )
-    prompt: str = sample.context + sample.question
+    folder = local_folder(find_model(base), revision=run.settings["revision"])
+    tokenizer = load_tokenizer(folder)
+    if record.task in ruler.TASKS:
+        prompt = _ruler_prompt(run, record, folder)
+    else:
+        sample = generators.generator(record.task).build_sample(
+            tokenizer,
+            task=record.task,
+            split=splits[record.task],
+            context_tokens=record.context_tokens,
+            index=record.index,
+            seed=record.seed,
+            text=run.settings.get("haystack"),
+            data_file=run.settings.get("data_file"),
+        )
+        prompt = sample.context + sample.question
     if hashlib.sha256(prompt.encode()).hexdigest() != record.prompt_sha256:
         raise UsageError(
             f"the prompt of {sample_id} made now differs from the one that ran (its hash is "
@@ -57,3 +61,21 @@ def regenerate(run_dir: Path, sample_id: str) -> str:
             f"{run.provenance.gistbench_version} of that run"
         )
     return prompt
+
+
+def _ruler_prompt(run: RunRecord, record: SampleRecord, tokenizer_folder: Path) -> str:
+    # Imported here: lm-eval takes seconds, and most tasks need none of it.
+    from gistbench.bench.first_prompts import ruler_fields
+    from gistbench.evaluation.documents import load_ruler
+
+    task = load_ruler(
+        record.task,
+        tokenizer_folder=tokenizer_folder,
+        max_tokens=run.settings["context_tokens"],
+        seed=record.seed,
+        trust_remote_code=run.settings["trust_remote_code"],
+    )
+    made = ruler_fields(task, record.task, record.index + 1)
+    # By its number: lm-eval leaves out documents that it cannot make.
+    fields = next((each for each in made if each["index"] == record.index), made[0])
+    return str(fields["context"] + fields["question"])

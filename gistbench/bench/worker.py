@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from gistbench import generators
+from gistbench import generators, ruler
+from gistbench.bench.first_prompts import RulerTasks, first_prompts, ruler_tasks
 from gistbench.bench.job import (
     PROBE_FILE,
     ArmResult,
@@ -31,11 +32,12 @@ from gistbench.bench.loaded import Loaded, load, resolve_device
 from gistbench.bench.systems import steady_state, throughput_round
 from gistbench.errors import GistbenchError, UsageError
 from gistbench.evaluation.answers import AnswerFile
-from gistbench.evaluation.lm import ArmLM, with_donors
+from gistbench.evaluation.documents import own_fields, own_scores
+from gistbench.evaluation.lm import ArmLM
 from gistbench.measurement import MemorySampler, provenance, timed
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
-from gistbench.models.prompts import PromptTokens, split_prompt
+from gistbench.models.prompts import PromptTokens
 from gistbench.records import (
     ArmRecord,
     NotMeasured,
@@ -85,7 +87,7 @@ def probe(job: Job) -> None:
     device = resolve_device(job.device)
     with MemorySampler(job.arm, device) as sampler:
         loaded = load(job, device, sampler.phase)
-        prompt = _prompts(job, loaded, 1)[0]
+        prompt = first_prompts(job, loaded, ruler_tasks(job, loaded), 1)[0]
         loaded.engine.warm_up(prompt)
         with timed(device) as watch:
             loaded.engine.hold(prompt)
@@ -111,6 +113,8 @@ def _build(job: Job, tokenizer: str) -> None:
         UsageError: A user's texts do not do.
     """
     for name in job.tasks:
+        if name in ruler.TASKS:
+            continue  # lm-eval makes these anew in every process
         metadata = generators.task_definition(name)["metadata"]
         try:
             generators.generator(name).load(**{**metadata, **_task_metadata(job, tokenizer)})
@@ -172,7 +176,8 @@ def timing(job: Job) -> None:
     _require_same_device(job, device)
     with MemorySampler(job.arm, device) as sampler:
         loaded = load(job, device, sampler.phase)
-        prompts = _prompts(job, loaded, min(job.samples, job.contexts_held))
+        count = min(job.samples, job.contexts_held)
+        prompts = first_prompts(job, loaded, ruler_tasks(job, loaded), count)
         _require_same_tokens(job, prompts[0].tokens)
         loaded.engine.warm_up(prompts[0])
         outcome = throughput_round(loaded.engine, prompts, job.contexts_held, job.round_index)
@@ -189,10 +194,11 @@ def evaluate(job: Job) -> None:
         emit(Event(kind="status", text="loading"))
         with sampler.phase("load"):
             loaded = load(job, device, sampler.phase)
-        prompts = _prompts(job, loaded, min(job.samples, job.contexts_held))
+        foreign = ruler_tasks(job, loaded)
+        prompts = first_prompts(job, loaded, foreign, min(job.samples, job.contexts_held))
         _require_same_tokens(job, prompts[0].tokens)
         loaded.engine.warm_up(prompts[0])
-        samples, tasks = _answer(job, loaded)
+        samples, tasks = _answer(job, loaded, foreign)
         steady = SteadyResult(
             one=steady_state(loaded.engine, sampler, prompts, 1),
             many=steady_state(loaded.engine, sampler, prompts, job.contexts_held),
@@ -234,7 +240,9 @@ def _phases(job: Job, sampler: MemorySampler) -> tuple[PhaseRecord, ...]:
     return tuple(phase.model_copy(update=shared) for phase in sampler.phases())
 
 
-def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRecord, ...]]:
+def _answer(
+    job: Job, loaded: Loaded, foreign: RulerTasks
+) -> tuple[list[SampleRecord], tuple[TaskRecord, ...]]:
     """Let lm-eval ask and score."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -264,7 +272,7 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
         include_defaults=False,
         metadata=_task_metadata(job, str(loaded.engine.base.folder)),
     )
-    missing = set(job.tasks) - set(manager.all_tasks)
+    missing = set(job.tasks) - set(foreign) - set(manager.all_tasks)
     if missing:
         raise UsageError(
             f"lm-eval skips task {min(missing)}: its YAML is broken; run "
@@ -272,8 +280,9 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
         )
     results = simple_evaluate(
         model=model,
-        tasks=list(job.tasks),
+        tasks=[foreign.get(name, name) for name in job.tasks],
         task_manager=manager,
+        limit=job.samples,
         bootstrap_iters=0,
         log_samples=True,
     )
@@ -282,7 +291,7 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
     for name in job.tasks:
         entries = results["samples"][name]
         # Own data have lengths of their own; the longest stands for them.
-        longest = max(entry["doc"]["context_tokens"] for entry in entries)
+        longest = max(e["doc"].get("context_tokens", job.context_tokens) for e in entries)
         records = [_sample_record(job, name, entry, model, longest) for entry in entries]
         samples += records
         tasks.append(_task_record(job, name, records, longest))
@@ -292,9 +301,9 @@ def _answer(job: Job, loaded: Loaded) -> tuple[list[SampleRecord], tuple[TaskRec
 def _sample_record(
     job: Job, task: str, entry: dict[str, Any], model: ArmLM, nominal_tokens: int
 ) -> SampleRecord:
-    doc = entry["doc"]
-    prompt_hash = hashlib.sha256((doc["context"] + doc["question"]).encode()).hexdigest()
-    response = model.responses[prompt_hash]
+    prompt = entry["arguments"][0][0]
+    doc = own_fields(task, entry["doc"], prompt)
+    response = model.responses[hashlib.sha256(prompt.encode()).hexdigest()]
     num_gists = len(model.engine.reader.gist_ids)
     start, end = doc.get("needle_start"), doc.get("needle_end")
     excerpt = needle = ""
@@ -306,7 +315,7 @@ def _sample_record(
         task=task,
         sample_id=doc["id"],
         index=doc["index"],
-        seed=doc["seed"],
+        seed=job.seed,
         num_gists=num_gists if model.engine.arm.about.needs_checkpoint == "gist" else None,
         depth=doc.get("depth"),
         needle_depth=doc.get("needle_depth"),
@@ -315,7 +324,7 @@ def _sample_record(
         expected=doc["answer"],
         entropy_bits=doc.get("entropy_bits"),
         nominal_tokens=nominal_tokens,
-        scores={name: float(entry[name]) for name in entry["metrics"]},
+        scores=own_scores(task, entry),
         **response.model_dump(exclude={"timing"}),
         timing=response.timing if job.parallel_arms == 1 else _at_once(job),
     )
@@ -327,6 +336,8 @@ def _task_record(
     definition = generators.task_definition(name)
     metadata = definition["metadata"]
     hashes = "".join(record.prompt_sha256 for record in records)
+    foreign = name in ruler.TASKS
+    lengths = [record.context_tokens for record in records]
     return TaskRecord(
         name=name,
         version=generators.task_version(name, job.haystack, job.data_file),
@@ -337,57 +348,12 @@ def _task_record(
         split=job.split,
         chance_floor=float(metadata["chance_floor"]),
         control_floor=metadata.get("control_floor"),
+        chance_floor_declared=not foreign,
+        context_tokens_range=(min(lengths), max(lengths)) if foreign else None,
+        exact_match_means=ruler.MEANING if foreign else "",
         generation=definition["generation_kwargs"],
         samples_sha256=hashlib.sha256(hashes.encode()).hexdigest(),
     )
-
-
-def _prompts(job: Job, loaded: Loaded, count: int) -> list[Any]:
-    """The first prompts of the first task, outside lm-eval, for warm-up and holding."""
-    from gistbench.arms.base import Prompt
-
-    tokenizer = loaded.engine.base.tokenizer
-    task = job.tasks[0]
-    prompts = []
-    own = task == generators.OWN_DATA
-    # Four, so that each has a donor, also where two samples share a document or one hides nothing;
-    # of own data all, since any number of lines may have one answer.
-    wanted = max(4, count)
-    for index in range(generators.num_available(task, job.data_file) if own else wanted):
-        try:
-            sample = generators.generator(task).build_sample(
-                tokenizer,
-                task=task,
-                split=job.split,
-                context_tokens=job.context_tokens,
-                index=index,
-                seed=job.seed,
-                text=job.haystack,
-                data_file=job.data_file,
-            )
-        except ValueError as error:
-            raise UsageError(f"{'' if own else '--context-tokens: '}{error}") from error
-        digest = hashlib.sha256((sample.context + sample.question).encode()).hexdigest()
-        tokens = split_prompt(tokenizer, sample.context, sample.question)
-        prompts.append(Prompt(sample.id, digest, sample.answer, tokens))
-    if not own:  # whose lines are checked one by one, and named
-        _require_room(job, loaded, prompts[0].tokens)
-    return with_donors(prompts)[:wanted]
-
-
-def _require_room(job: Job, loaded: Loaded, tokens: Any) -> None:
-    num_gists = len(loaded.engine.reader.gist_ids)
-    generated = max(
-        int(generators.task_definition(task)["generation_kwargs"].get("max_gen_toks", 32))
-        for task in job.tasks
-    )
-    beside = num_gists + len(tokens.question) + generated
-    if len(tokens.context) + beside > loaded.engine.base.max_positions:
-        raise UsageError(
-            f"--context-tokens {job.context_tokens:,} with {beside} tokens of gists, question and "
-            f"answer exceeds the {loaded.engine.base.max_positions:,} positions of {job.base}; "
-            f"pass --context-tokens {loaded.engine.base.max_positions - beside} or less"
-        )
 
 
 MODES: dict[Mode, Callable[[Job], None]] = {

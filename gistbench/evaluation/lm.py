@@ -14,6 +14,7 @@ from lm_eval.api.model import LM
 from gistbench.arms.base import Prompt
 from gistbench.errors import UsageError
 from gistbench.evaluation.answers import AnswerFile, answer_key
+from gistbench.evaluation.documents import own_fields
 from gistbench.evaluation.engine import Engine, Response
 from gistbench.models.prompts import PromptTokens, split_prompts
 
@@ -26,8 +27,9 @@ Progress = Callable[[str, int, int, bool], None]
 class ArmLM(LM):
     """One arm, answering lm-eval's ``generate_until`` requests.
 
-    A task's documents carry ``context`` and ``question``; the prompt is exactly both joined. Only
-    greedy decoding is offered: sampling would add noise that no arm is responsible for.
+    A task's documents carry ``context`` and ``question``, or are of a task whose seam is known
+    (`gistbench.ruler`); the prompt is exactly both joined. Only greedy decoding is offered:
+    sampling would add noise that no arm is responsible for.
     """
 
     def __init__(
@@ -86,18 +88,21 @@ class ArmLM(LM):
         )
 
     def _prompts(self, requests: Sequence[Instance]) -> list[Prompt]:
-        for request in requests:
-            _require_plain(request)
+        docs = [own_fields(str(item.task_name), item.doc, item.args[0]) for item in requests]
         prompts = []
         for first in range(0, len(requests), TOKENISE_AT_ONCE):
-            group = requests[first : first + TOKENISE_AT_ONCE]
-            texts = [(item.doc["context"], item.doc["question"]) for item in group]
-            tokens = split_prompts(self.engine.base.tokenizer, texts)
-            prompts += [self._prompt(*pair) for pair in zip(group, tokens, strict=True)]
+            group = slice(first, first + TOKENISE_AT_ONCE)
+            texts = [(doc["context"], doc["question"]) for doc in docs[group]]
+            try:
+                tokens = split_prompts(self.engine.base.tokenizer, texts)
+            except ValueError as error:
+                name = requests[first].task_name
+                raise UsageError(f"task {name} with this tokenizer: {error}") from error
+            answered = zip(requests[group], docs[group], tokens, strict=True)
+            prompts += [self._prompt(*each) for each in answered]
         return prompts
 
-    def _prompt(self, request: Instance, tokens: PromptTokens) -> Prompt:
-        doc = request.doc
+    def _prompt(self, request: Instance, doc: dict[str, Any], tokens: PromptTokens) -> Prompt:
         expected = doc.get("context_tokens")
         if expected is not None and len(tokens.context) != expected:
             raise UsageError(
@@ -130,6 +135,7 @@ class ArmLM(LM):
             context_text=doc["context"],
             choices=tuple(doc.get("choices") or ()),
             counted=doc.get("num_needles", 0) is not None,
+            values=tuple(doc.get("values", ())),
         )
 
     def _answer(
@@ -186,7 +192,7 @@ def with_donors(prompts: Sequence[Prompt]) -> list[Prompt]:
         )
 
     def holds(other: Prompt, prompt: Prompt) -> bool:
-        return prompt.holds_answer and prompt.answer in other.context_text
+        return prompt.holds_answer and any(part in other.context_text for part in prompt.states)
 
     given = []
     for place, prompt in enumerate(prompts):
@@ -210,21 +216,6 @@ def _require_donors(prompts: Sequence[Prompt], task: str) -> None:
         raise UsageError(
             f"{alone[0]} finds no other document with another answer among the {len(prompts)} "
             f"samples of {task}, which the swapped control needs; {step}"
-        )
-
-
-def _require_plain(request: Instance) -> None:
-    """Refuse documents that do not say where the context ends, and prompts that hold more."""
-    doc = request.doc
-    if "context" not in doc or "question" not in doc:
-        raise UsageError(
-            f"task {request.task_name} does not say where its context ends; gistbench needs "
-            "documents with the fields context and question"
-        )
-    if request.args[0] != doc["context"] + doc["question"]:
-        raise UsageError(
-            f"task {request.task_name} prompts with more than context and question (few-shot "
-            "examples, a chat template or an instruction); run it without these"
         )
 
 

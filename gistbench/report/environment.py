@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gistbench.metrics import format_bytes, format_count
-from gistbench.records import CheckpointRecord, RunRecord
+from gistbench.records import CheckpointRecord, RunRecord, TaskRecord
 from gistbench.report.evidence import Evidence
 from gistbench.report.shown import Line
 
@@ -13,12 +13,22 @@ def task_lines(evidence: Evidence) -> tuple[Line, ...]:
     return tuple(
         Line(
             label=evidence.label(task),
-            text=f"version {task.version}, {task.language}, {format_count(task.context_tokens)} "
-            f"context tokens, {format_count(task.num_samples)} samples, seed {task.seed}, "
-            f"chance floor {task.chance_floor:g}, samples {task.samples_sha256[:12]}",
+            text=f"version {task.version}, {task.language}, {_length(task)} context tokens, "
+            f"{format_count(task.num_samples)} samples, seed {task.seed}, "
+            f"chance floor {task.chance_floor:g}"
+            + ("" if task.chance_floor_declared else " (the task declares none)")
+            + f", samples {task.samples_sha256[:12]}"
+            + (f"; right: {task.exact_match_means}" if task.exact_match_means else ""),
         )
         for task in evidence.run.tasks
     )
+
+
+def _length(task: TaskRecord) -> str:
+    if task.context_tokens_range is None:
+        return format_count(task.context_tokens)
+    shortest, longest = (format_count(tokens) for tokens in task.context_tokens_range)
+    return f"{shortest} to {longest} (asked for: {format_count(task.context_tokens)})"
 
 
 def environment_lines(run: RunRecord) -> tuple[Line, ...]:

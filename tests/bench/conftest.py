@@ -13,12 +13,13 @@ from gistbench.config import RunConfig
 from tests.fixtures.in_process import InProcess, SilentDisplay
 from tests.fixtures.tiny_base import (
     CONTEXT_TOKENS,
+    ruler_base,
     tiny_base,
     tiny_checkpoint,
     tiny_tuned_checkpoint,
 )
 
-__all__ = ["tiny_base", "tiny_checkpoint", "tiny_tuned_checkpoint"]
+__all__ = ["ruler_base", "tiny_base", "tiny_checkpoint", "tiny_tuned_checkpoint"]
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 
 from gistbench.config import RunConfig
 from tests.fixtures.in_process import InProcess, SilentDisplay
-from tests.fixtures.tiny_base import CONTEXT_TOKENS, shared, tiny_base, tiny_checkpoint
+from tests.fixtures.tiny_base import CONTEXT_TOKENS, ruler_base, shared, tiny_base, tiny_checkpoint
 
-__all__ = ["tiny_base", "tiny_checkpoint"]
+__all__ = ["ruler_base", "tiny_base", "tiny_checkpoint"]
 
 
 @pytest.fixture(scope="session")

@@ -309,6 +309,22 @@ def test_lm_eval_runs_an_arm(
     assert len(file.read_text(encoding="utf-8").splitlines()) == 3
 
 
+@pytest.mark.slow
+def test_lm_eval_runs_an_arm_on_a_task_of_its_own(
+    succeed: Command, lm_eval_command: None, ruler_base: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("wonderwords")
+    metadata = json.dumps({"max_seq_lengths": [700]})
+    text = succeed(
+        *("lm-eval", "run", "--model", "gistbench", "--tasks", "niah_single_1", "--limit", "2"),
+        *("--model_args", f"arm=full,base={ruler_base},dtype=float32", "--device", "cpu"),
+        *("--metadata", metadata, "--output_path", tmp_path / "out", "--log_samples"),
+    )
+    assert "niah_single_1" in text
+    (file,) = (tmp_path / "out").rglob("samples_niah_single_1_*.jsonl")
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
