@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from gistbench.config import (
 )
 from gistbench.errors import GistbenchError, PrerequisiteError, UsageError
 from gistbench.metrics import format_bytes, format_percent, format_ratio
+from gistbench.records import SampleRecord
 
 EXIT_DONE, EXIT_USAGE = 0, 2
 
@@ -102,6 +104,8 @@ def run(
     settings: Annotated[RunConfig | None, Parameter(name="*", group=_fields)] = None,
     config: Path | None = None,
     output: Path | None = None,
+    judge: str | None = None,
+    judge_url: str | None = None,
 ) -> None:
     """Run arms side by side on the same samples; write records and a scorecard.
 
@@ -109,7 +113,15 @@ def run(
         settings: What to run.
         config: A YAML file with the same fields.
         output: The run directory (default: results/TIME). An unfinished run there goes on.
+        judge: A model that reads the answers again, as in `gistbench judge`; decides nothing.
+        judge_url: Its OpenAI-compatible endpoint.
     """
+    if (judge is None) != (judge_url is None):
+        raise UsageError("a judge is a model and its endpoint; give both --judge and --judge-url")
+    if judge is not None:
+        from gistbench.judge.endpoint import require_client
+
+        require_client()
     fields = load_yaml(config) if config is not None else {}
     if settings is not None:
         fields = merge(fields, settings.model_dump(mode="json", exclude_unset=True))
@@ -123,7 +135,58 @@ def run(
 
     with LiveDisplay() as display:
         run_arms(chosen, folder, display=display, command=_command(chosen))
+    failure: GistbenchError | None = None
+    if judge is not None and judge_url is not None:
+        try:
+            _judge(folder, judge, judge_url)
+        except GistbenchError as error:
+            failure = error  # the run itself is whole, and shown
     _show(folder)
+    if failure is not None:
+        raise failure
+
+
+@app.command
+def judge(run_dir: Path, *, model: str, url: str, limit: int | None = None) -> None:
+    """Let a model read a run's answers again: a second opinion that decides nothing.
+
+    Every prompt and reply is kept in judge.jsonl; what stands there is not asked again.
+
+    Args:
+        run_dir: A directory that `gistbench run` wrote.
+        model: Of the judge, as its endpoint calls it.
+        url: Of an OpenAI-compatible endpoint; its key is taken from OPENAI_API_KEY.
+        limit: Judge so many samples of each arm and task.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit} judges nothing; pass 1 or more")
+    _judge(run_dir, model, url, limit)
+    _show(run_dir)
+
+
+def _judge(run_dir: Path, model: str, url: str, limit: int | None = None) -> None:
+    from rich.progress import Progress
+
+    from gistbench.judge.endpoint import Endpoint
+    from gistbench.judge.judging import judge_run
+
+    asked = Endpoint(model, url)
+
+    @cache
+    def maker() -> Callable[[SampleRecord], str]:
+        # Needs the tokenizer, and only runs older than the field `question` need it.
+        from gistbench.bench.samples import question_maker
+
+        _quiet()
+        return question_maker(run_dir)
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("judging", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        judge_run(run_dir, asked, lambda sample: maker()(sample), limit=limit, progress=progress)
 
 
 @app.command

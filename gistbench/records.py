@@ -96,6 +96,7 @@ class SampleRecord(Record):
             each 0 to 1.
         donor_sample_id: For the swapped control, the sample whose gists were used.
         entropy_bits: Bits that the answer holds for who knows the task but not the document.
+        question: Text of the question; None in older runs.
         nominal_tokens: Length that the run asked of this sample's task, its `TaskRecord`'s
             `context_tokens`; None in runs of one length.
     """
@@ -124,6 +125,7 @@ class SampleRecord(Record):
     donor_sample_id: str | None = None
     entropy_bits: float | None = None
     nominal_tokens: int | None = None
+    question: str | None = None
 
 
 # ---------------------------------------------------------------------------------------- memory
@@ -467,7 +469,7 @@ def read_json(path: Path, kind: type[RecordT]) -> RecordT:
             f"{path} cannot be read ({type(error).__name__}); "
             "name a run directory that `gistbench run` wrote"
         ) from error
-    return _parse(text, kind, str(path))
+    return parse_record(text, kind, str(path))
 
 
 def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
@@ -481,7 +483,7 @@ def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
         ):
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _parse(line, kind, f"{path} line {number}")
+                    yield parse_record(line, kind, f"{path} line {number}")
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path} cannot be read ({type(error).__name__}); "
@@ -489,7 +491,12 @@ def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
         ) from error
 
 
-def _parse(text: str, kind: type[RecordT], where: str) -> RecordT:
+def parse_record(text: str, kind: type[RecordT], where: str) -> RecordT:
+    """Read one record from its JSON.
+
+    Raises:
+        UsageError: Says what is wrong, and where.
+    """
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:

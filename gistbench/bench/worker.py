@@ -321,6 +321,7 @@ def _sample_record(
         needle_depth=doc.get("needle_depth"),
         excerpt=excerpt,
         excerpt_needle=needle,
+        question=doc["question"],
         expected=doc["answer"],
         entropy_bits=doc.get("entropy_bits"),
         nominal_tokens=nominal_tokens,

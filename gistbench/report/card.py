@@ -189,6 +189,27 @@ class FailureList(Record):
     more: str
 
 
+class JudgedRow(Record):
+    """Exact match against a judge's verdicts: who called how many answers right."""
+
+    label: str
+    both_right: int
+    only_exact: int
+    only_judge: int
+    both_wrong: int
+    no_verdict: int
+    agreement: Figure
+
+
+class Judged(Record):
+    """What one judge model said. It decides nothing."""
+
+    model: str
+    rows: tuple[JudgedRow, ...]
+    score: str
+    sentence: str
+
+
 class Published(Record):
     """Another scorecard's main figures."""
 
@@ -241,3 +262,4 @@ class Scorecard(Record):
     notes: tuple[str, ...]
     command: str
     published: Published | None = None
+    judged: tuple[Judged, ...] = ()

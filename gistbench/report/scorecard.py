@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gistbench.judgements import JUDGE_FILE, read_judgements
 from gistbench.records import read_json, write_atomically, write_json
 from gistbench.report.card import ArmFigures, Published, Scorecard, Verdict
 from gistbench.report.columns import main_arms, only_main_arms
@@ -17,6 +18,7 @@ from gistbench.report.evidence import Evidence, load_evidence
 from gistbench.report.failures import failure_lists
 from gistbench.report.fairness import fairness
 from gistbench.report.figures import arm_figures
+from gistbench.report.judged import judged
 from gistbench.report.length_table import effective_lengths
 from gistbench.report.pages import html_page, markdown_page
 from gistbench.report.recovered import bits_notes, bits_points
@@ -49,11 +51,12 @@ def render(run_dir: Path, published: Path | None = None) -> ScorecardPaths:
     Raises:
         UsageError: A record is missing or broken, or the folder cannot be written.
     """
+    evidence = load_evidence(run_dir)
     card = build_scorecard(
-        load_evidence(run_dir),
-        load_criteria(),
-        read_json(published, Scorecard) if published else None,
+        evidence, load_criteria(), read_json(published, Scorecard) if published else None
     )
+    opinions = judged(evidence, read_judgements(run_dir / JUDGE_FILE))
+    card = card.model_copy(update={"judged": opinions})
     paths = ScorecardPaths(
         html=run_dir / HTML_FILE, json=run_dir / JSON_FILE, markdown=run_dir / MARKDOWN_FILE
     )

@@ -270,6 +270,18 @@ def test_a_sample_whose_prompt_would_differ_now_is_refused(
     assert "differs from the one that ran" in fail("sample", copy, first["sample_id"])
 
 
+def test_a_question_that_a_record_does_not_hold_is_made_again(tiny_run: Path) -> None:
+    from gistbench.bench.samples import question_maker
+
+    question = question_maker(tiny_run)
+    for record in read_jsonl(tiny_run / "samples.jsonl", SampleRecord):
+        assert record.question
+        older = record.model_copy(update={"question": None})
+        assert question(older) == record.question
+        with pytest.raises(UsageError, match="differs from the one that ran"):
+            question(older.model_copy(update={"prompt_sha256": "0" * 64}))
+
+
 def test_scorecard_renders_again(succeed: Command, tiny_run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_run, tmp_path / "copy"))
     text = succeed("scorecard", copy)
