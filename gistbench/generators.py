@@ -91,6 +91,11 @@ def require_trained(names: tuple[str, ...]) -> None:
                 f"task {name} is never trained on, so that it stays a test of what training did "
                 f"not show (it has {' and '.join(splits)}); take another in --data.tasks"
             )
+        if not hasattr(generator(name), "build_sample"):
+            raise UsageError(
+                f"task {name} has a generator without build_sample, which training draws from; add "
+                "it there, or train on another task"
+            )
 
 
 @cache
@@ -126,8 +131,39 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def generator(task: str) -> ModuleType:
-    """The module behind a task: ``build_sample``, ``score`` and ``load``."""
+    """The module behind a task: ``load``, and where it can be trained on ``build_sample``."""
     return _module(str(task_definition(task)["custom_dataset"]).split(".")[0])
+
+
+def build_document(
+    task: str,
+    tokenizer: Any,
+    *,
+    split: str,
+    context_tokens: int,
+    index: int,
+    seed: int,
+    text: str | None = None,
+    data_file: str | None = None,
+) -> tuple[str, str, str, str]:
+    """One document of a task: its id, context, question and answer.
+
+    A generator that has no ``build_sample`` makes all documents up to this one.
+
+    Raises:
+        ValueError: The generator cannot make it.
+    """
+    module = generator(task)
+    where = {"split": split, "context_tokens": context_tokens, "seed": seed}
+    if hasattr(module, "build_sample"):
+        made = module.build_sample(
+            tokenizer, task=task, index=index, text=text, data_file=data_file, **where
+        )
+        return made.id, made.context, made.question, made.answer
+    metadata = task_definition(task)["metadata"]
+    fields = {**metadata, **where, "num_samples": index + 1, "tokenizer": tokenizer}
+    row = module.load(**fields)["test"][index]
+    return row["id"], row["context"], row["question"], row["answer"]
 
 
 def task_version(task: str, haystack: str | None = None, data_file: str | None = None) -> str:
@@ -139,8 +175,11 @@ def task_version(task: str, haystack: str | None = None, data_file: str | None =
     version = str(task_definition(task)["metadata"]["version"])
     if task in ruler.TASKS:
         return version
+    module = generator(task)
+    if not hasattr(module, "own_mark"):
+        return version
     try:
-        mark = generator(task).own_mark(task, haystack, data_file)
+        mark = module.own_mark(task, haystack, data_file)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return f"{version}+{mark}" if mark else version

@@ -288,8 +288,8 @@ class TaskRecord(Record):
     chance_floor_declared: bool = True
     context_tokens_range: tuple[int, int] | None = Field(
         None,
-        description="shortest and longest context, where `context_tokens` only bounds prompt and "
-        "answer together",
+        description="shortest and longest context, where they are not exactly `context_tokens`; "
+        "lm-eval's own tasks take that as a bound on prompt and answer together",
     )
     exact_match_means: str = Field("", description="where it is not that output and answer equal")
     generation: dict[str, Any]

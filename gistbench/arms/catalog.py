@@ -1,29 +1,36 @@
-"""Every arm by name. A new arm is one file and one line here. Imports torch through the arms."""
+"""Every arm by name, found in its file. Imports torch through the arms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 
+import gistbench.arms
 from gistbench.arms.base import Arm, BudgetArm
-from gistbench.arms.full import Full
-from gistbench.arms.full_tuned import FullTuned
-from gistbench.arms.gist import Gist
 from gistbench.arms.kv import KeyValuePress
-from gistbench.arms.mean_pool import MeanPool
-from gistbench.arms.names import find_arm_name
-from gistbench.arms.none import NoContext
+from gistbench.arms.names import ARM_NAMES, find_arm_name
 from gistbench.arms.presses import PRESSES
-from gistbench.arms.rag import Rag
-from gistbench.arms.rag_bm25 import RagBM25
-from gistbench.arms.swapped import Swapped
-from gistbench.arms.truncate import Truncate
 
-ARMS: dict[str, Arm] = {
-    arm.name: arm for arm in (Gist(), Full(), FullTuned(), NoContext(), Swapped())
-}
+
+def _kinds() -> Iterator[type[Arm]]:
+    """The arms of this package: concrete classes whose family `ARM_NAMES` lists."""
+    for module in pkgutil.iter_modules(gistbench.arms.__path__):
+        found = import_module(f"{gistbench.arms.__name__}.{module.name}")
+        for kind in vars(found).values():
+            if not isinstance(kind, type) or kind.__module__ != found.__name__:
+                continue
+            if not issubclass(kind, Arm) or inspect.isabstract(kind):
+                continue
+            if kind.family in ARM_NAMES:
+                yield kind
+
+
+ARMS: dict[str, Arm] = {kind.family: kind() for kind in _kinds() if not issubclass(kind, BudgetArm)}
 BUDGET_ARMS: dict[str, Callable[[int], BudgetArm]] = {
-    **{kind.family: kind for kind in (Truncate, MeanPool, Rag, RagBM25)},
+    **{kind.family: kind for kind in _kinds() if issubclass(kind, BudgetArm)},
     **{press: partial(KeyValuePress, press=press) for press in PRESSES},
 }
 

@@ -83,9 +83,9 @@ def ruler_fields(task: Any, name: str, number: int) -> list[dict[str, Any]]:
 
 def _sample_fields(job: Job, loaded: Loaded, task: str, index: int) -> dict[str, Any]:
     try:
-        sample = generators.generator(task).build_sample(
+        name, context, question, answer = generators.build_document(
+            task,
             loaded.engine.base.tokenizer,
-            task=task,
             split=job.split,
             context_tokens=job.context_tokens,
             index=index,
@@ -96,12 +96,7 @@ def _sample_fields(job: Job, loaded: Loaded, task: str, index: int) -> dict[str,
     except ValueError as error:
         own = task == generators.OWN_DATA
         raise UsageError(f"{'' if own else '--context-tokens: '}{error}") from error
-    return {
-        "id": sample.id,
-        "context": sample.context,
-        "question": sample.question,
-        "answer": sample.answer,
-    }
+    return {"id": name, "context": context, "question": question, "answer": answer}
 
 
 def _require_room(job: Job, loaded: Loaded, tokens: Any) -> None:

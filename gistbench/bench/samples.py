@@ -83,17 +83,17 @@ def _parts(run: RunRecord, record: SampleRecord, folder: Path, tokenizer: Any) -
     if record.task in ruler.TASKS:
         return _ruler_parts(run, record, folder)
     splits = {task.name: task.split for task in run.tasks}
-    sample = generators.generator(record.task).build_sample(
+    _, context, question, _ = generators.build_document(
+        record.task,
         tokenizer,
-        task=record.task,
         split=splits[record.task],
-        context_tokens=record.context_tokens,
+        context_tokens=record.nominal_tokens or record.context_tokens,
         index=record.index,
         seed=record.seed,
         text=run.settings.get("haystack"),
         data_file=run.settings.get("data_file"),
     )
-    return sample.context, sample.question
+    return context, question
 
 
 def _ruler_parts(run: RunRecord, record: SampleRecord, tokenizer_folder: Path) -> tuple[str, str]:
@@ -104,7 +104,7 @@ def _ruler_parts(run: RunRecord, record: SampleRecord, tokenizer_folder: Path) -
     task = load_ruler(
         record.task,
         tokenizer_folder=tokenizer_folder,
-        max_tokens=run.settings["context_tokens"],
+        max_tokens=record.nominal_tokens or run.settings["context_tokens"],
         seed=record.seed,
         trust_remote_code=run.settings["trust_remote_code"],
     )

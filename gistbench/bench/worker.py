@@ -339,6 +339,7 @@ def _task_record(
     hashes = "".join(record.prompt_sha256 for record in records)
     foreign = name in ruler.TASKS
     lengths = [record.context_tokens for record in records]
+    exact = set(lengths) == {job.context_tokens}
     return TaskRecord(
         name=name,
         version=generators.task_version(name, job.haystack, job.data_file),
@@ -350,7 +351,7 @@ def _task_record(
         chance_floor=float(metadata["chance_floor"]),
         control_floor=metadata.get("control_floor"),
         chance_floor_declared=not foreign,
-        context_tokens_range=(min(lengths), max(lengths)) if foreign else None,
+        context_tokens_range=None if exact else (min(lengths), max(lengths)),
         exact_match_means=ruler.MEANING if foreign else "",
         generation=definition["generation_kwargs"],
         samples_sha256=hashlib.sha256(hashes.encode()).hexdigest(),
