@@ -8,6 +8,7 @@ changes nothing for these two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from gistbench.records import TaskRecord
 from gistbench.report.columns import FEW_TASKS, compared_arms, main_arms
@@ -16,16 +17,19 @@ from gistbench.report.evidence import FULL, GIST, TUNED, Evidence
 from gistbench.report.figures import absent
 from gistbench.report.ladder import PairedRow, PairSummary
 from gistbench.report.paired import MARGIN, PairedComparison, PairedVerdict, judge_paired
+from gistbench.report.rates import is_discriminative
 from gistbench.report.shown import Figure, MetricTable
 from gistbench.report.statistics import PairedDifference, holm, paired_difference
 from gistbench.report.tables import NOT_DISCRIMINATIVE, TableRow, metric_table
 
-VERDICTS: tuple[PairedVerdict, ...] = (
+BOTH_GUESS: Literal["both guess"] = "both guess"
+VERDICTS: tuple[PairedVerdict | Literal["both guess"], ...] = (
     "better",
     "worse",
     "equivalent",
     "non-inferior",
     "inconclusive",
+    BOTH_GUESS,
 )
 
 
@@ -110,6 +114,7 @@ def paired_rows(evidence: Evidence, first: str, second: str) -> tuple[PairedRow,
     rows = []
     for (task, paired, unpaired), p_value in zip(found, adjusted, strict=True):
         judged = judge_paired(paired, MARGIN, p_value)
+        guess = judged.verdict not in ("better", "worse") and _both_guess(paired, task.chance_floor)
         gap = paired.difference
         rows.append(
             PairedRow(
@@ -133,13 +138,27 @@ def paired_rows(evidence: Evidence, first: str, second: str) -> tuple[PairedRow,
                 + (f"; {_p_text('Holm', p_value)}" if len(found) > 1 else ""),
                 unpaired=unpaired,
                 adjusted_p=p_value,
-                verdict=judged.verdict,
-                verdict_text=_verdict_text(judged),
+                verdict=BOTH_GUESS if guess else judged.verdict,
+                verdict_text="" if guess else _verdict_text(judged),
                 judged=task.context_tokens == evidence.judged_tokens,
                 counts=task_status(evidence, task).discriminative is not False,
             )
         )
     return tuple(rows)
+
+
+def headline(summaries: Sequence[PairSummary], evidence: Evidence) -> tuple[str, ...]:
+    """How gists fared against the even comparison, where there are enough tasks for a summary."""
+    if len(evidence.run.tasks) <= FEW_TASKS:
+        return ()
+    wanted = (GIST, TUNED)
+    return tuple(f"{one.text}." for one in summaries if (one.first, one.second) == wanted)
+
+
+def _both_guess(paired: PairedDifference, chance_floor: float) -> bool:
+    n = paired.difference.n
+    sides = (paired.both + paired.only_first, paired.both + paired.only_second)
+    return not any(is_discriminative(hits, n, chance_floor) for hits in sides)
 
 
 def _few(evidence: Evidence) -> bool:

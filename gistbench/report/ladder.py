@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gistbench.records import Record
 from gistbench.report.paired import PairedVerdict
 from gistbench.report.shown import Figure, MetricTable
@@ -30,7 +32,9 @@ class PairedRow(Record):
     Attributes:
         p_value: Of McNemar's exact test.
         adjusted_p: The same after Holm's adjustment over the rows of these two arms.
-        verdict: What is said of the first arm; `verdict_text` adds what would decide.
+        verdict: What is said of the first arm; `verdict_text` adds what would decide. "both guess"
+            takes the place of equivalent and inconclusive where neither arm is above the task's
+            chance floor: there is nothing that they could be equal in.
         counts: Whether the task counts in a summary.
         judged: Whether it ran at the length at which criteria are judged; of rivals, a page shows
             no others.
@@ -48,7 +52,7 @@ class PairedRow(Record):
     p_value: float
     unpaired: int
     adjusted_p: float | None = None
-    verdict: PairedVerdict | None = None
+    verdict: PairedVerdict | Literal["both guess"] | None = None
     verdict_text: str = ""
     counts: bool = True
     judged: bool = True

@@ -9,7 +9,7 @@ from gistbench.judgements import JUDGE_FILE, read_judgements
 from gistbench.records import read_json, write_atomically, write_json
 from gistbench.report.card import ArmFigures, Published, Scorecard, Verdict
 from gistbench.report.columns import main_arms, only_main_arms
-from gistbench.report.comparisons import comparisons, paired_matrix
+from gistbench.report.comparisons import comparisons, headline, paired_matrix
 from gistbench.report.criteria import CriteriaBlock, load_criteria
 from gistbench.report.depth import depth_tables
 from gistbench.report.discrimination import in_words, task_statuses
@@ -92,7 +92,7 @@ def build_scorecard(
         checkpoint_sha256=run.checkpoint.sha256 if run.checkpoint else None,
         prompts=_prompts(evidence),
         weights_note=run.base.weights_note,
-        fairness=fairness(evidence),
+        fairness=(*fairness(evidence), *headline(pairs, evidence)),
         score=score(verdicts),
         invalid=tuple(check.text for check in checks if check.status == "INVALID-LEAK"),
         verdicts=verdicts,

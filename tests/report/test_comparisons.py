@@ -3,7 +3,7 @@
 import pytest
 
 from gistbench.records import NotApplicable
-from gistbench.report.comparisons import comparisons, paired_rows
+from gistbench.report.comparisons import comparisons, headline, paired_rows
 from gistbench.report.discrimination import in_words, task_statuses
 from gistbench.report.statistics import holm
 from tests.fixtures.ladder_run import LadderRun, usual_rate
@@ -30,11 +30,45 @@ def test_p_values_are_adjusted_over_the_tasks_of_two_arms(read):
     assert [row.adjusted_p for row in rows] == pytest.approx(holm([row.p_value for row in rows]))
     assert {row.task: row.verdict for row in rows} == {
         "niah_passkey": "better",
-        "niah_digits_40": "inconclusive",
+        "niah_digits_40": "both guess",
         "niah_update": "worse",
-        "niah_absent": "inconclusive",
+        "niah_absent": "both guess",
     }
-    assert all("would decide" in row.verdict_text for row in rows if row.verdict == "inconclusive")
+
+
+def test_an_inconclusive_verdict_says_how_many_prompts_would_decide(read):
+    def close(arm, task, tokens):
+        return 0.5 if arm == "full" else 0.55
+
+    rows = paired_rows(read(LADDER.but(rate=close)), "gist", "full")
+    open_ones = [row for row in rows if row.verdict == "inconclusive"]
+    assert open_ones
+    assert all("would decide" in row.verdict_text for row in open_ones)
+
+
+def test_two_arms_that_only_guess_are_not_called_equivalent(read):
+    def nothing(arm, task, tokens):
+        ignorant = task == "niah_update" and arm in ("gist", "full")
+        return 0.0 if ignorant else usual_rate(arm, task, tokens)
+
+    evidence = read(LADDER.but(rate=nothing))
+    rows = {row.task: row for row in paired_rows(evidence, "gist", "full")}
+    assert rows["niah_update"].verdict == "both guess"
+    assert rows["niah_update"].verdict_text == ""
+    assert rows["niah_passkey"].verdict == "better"
+    # One arm above the floor is enough for a verdict.
+    against_tuned = {row.task: row for row in paired_rows(evidence, "gist", "full-tuned")}
+    assert against_tuned["niah_update"].verdict == "worse"
+    assert "2 both guess" in comparisons(evidence)[1][0].text
+
+
+def test_the_even_comparison_is_summed_up_first_where_there_are_many_tasks(read):
+    few = read(LADDER.but(tasks=LADDER.tasks[:3]))
+    assert not headline(comparisons(few)[1], few)
+    many = read(LADDER.but(tasks=(*LADDER.tasks, "niah_uuid", "niah_labelled_2", "ruler_vt")))
+    (line,) = headline(comparisons(many)[1], many)
+    assert line.startswith("gist against full-tuned on 6 tasks: ")
+    assert line.endswith("not discriminative and not counted.")
 
 
 def test_another_arm_changes_nothing_for_the_others(read):
