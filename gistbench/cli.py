@@ -353,8 +353,9 @@ def lm_eval(
 
 def _show(folder: Path) -> None:
     from gistbench.models.manifest import published_scorecard
-    from gistbench.records import RUN_FILE, RunRecord, read_json
+    from gistbench.records import RunRecord
     from gistbench.report import Scorecard, render, summary_table
+    from gistbench.storage import RUN_FILE, read_json
 
     record = read_json(folder / RUN_FILE, RunRecord)
     published = published_scorecard(record.checkpoint.name) if record.checkpoint else None

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from gistbench.errors import UsageError
-from gistbench.records import Record, cannot_write, parse_record
+from gistbench.records import Record
+from gistbench.storage import cannot_write, parse_record
 
 JUDGE_FILE = "judge.jsonl"
 

@@ -1,34 +1,16 @@
-"""What a run leaves behind: frozen, versioned, typed records, and their JSON and JSONL files.
+"""What a run leaves behind: frozen, versioned, typed records; `gistbench.storage` has their files.
 
 Everything the report layer knows comes from here, so a scorecard can be rendered on a machine that
 has neither torch nor the model. Sizes are integer bytes, times are seconds, lengths are tokens of
 the evaluated model. A number that was not measured is a `NotMeasured` with its reason: it is never
 zero, never passes a criterion, and cannot be added up by accident.
-
-A run directory holds::
-
-    run.json       RunRecord       what ran, on what, and what each arm measured as a whole
-    samples.jsonl  SampleRecord    one line per arm and sample, every raw output kept
-    memory.jsonl   MemoryRecord    one line per tick of the memory sampler
-
-The two JSONL files may be packed, as ``samples.jsonl.xz``: arms repeat each other's texts.
 """
 
 from __future__ import annotations
 
-import json
-import lzma
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from gistbench.errors import UsageError
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
@@ -363,159 +345,3 @@ class RunRecord(Record):
     not_applicable: tuple[NotApplicable, ...] = ()
     parts: tuple[PartRecord, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-# ----------------------------------------------------------------------------------------- files
-
-RUN_FILE, SAMPLES_FILE, MEMORY_FILE = "run.json", "samples.jsonl", "memory.jsonl"
-PACKED_SUFFIX = ".xz"
-
-RecordT = TypeVar("RecordT", bound=Record)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: beside it first, then renamed over it.
-
-    Raises:
-        UsageError: The disk is full or the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written, before any work.
-
-    Raises:
-        UsageError: With the reason.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{time.time_ns()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> UsageError:
-    """Turn an operating-system error into the sentence a user needs."""
-    return UsageError(
-        f"cannot write {path}: {(error.strerror or str(error)).lower()}; "
-        "free space or choose another folder with --output, then run the same command to continue"
-    )
-
-
-def write_json(path: Path, record: Record) -> None:
-    """Write one record as indented JSON, whole or not at all."""
-    write_atomically(path, record.model_dump_json(indent=2) + "\n")
-
-
-def write_jsonl(path: Path, records: Iterable[Record]) -> None:
-    """Write records one per line, whole or not at all."""
-    write_atomically(path, "".join(record.model_dump_json() + "\n" for record in records))
-
-
-def pack(path: Path) -> Path:
-    """Replace a JSONL file by one compressed beside it, which `read_jsonl` finds by the old name.
-
-    Raises:
-        UsageError: The disk is full or the folder cannot be written.
-    """
-    packed, beside = _packed(path), path.with_name(f".{path.name}{PACKED_SUFFIX}")
-    try:
-        with path.open("rb") as plain, lzma.open(beside, "wb", preset=9) as file:
-            shutil.copyfileobj(plain, file)
-        os.replace(beside, packed)
-        path.unlink()
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise cannot_write(packed, error) from error
-    return packed
-
-
-def stored(path: Path) -> Path:
-    """Where a JSONL file of a run really lies: as named, or packed."""
-    return _packed(path) if not path.exists() and _packed(path).exists() else path
-
-
-def _packed(path: Path) -> Path:
-    return path.with_name(path.name + PACKED_SUFFIX)
-
-
-def read_json(path: Path, kind: type[RecordT]) -> RecordT:
-    """Read one record.
-
-    Raises:
-        UsageError: The file is missing, is not JSON, or is of another version or kind.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({type(error).__name__}); "
-            "name a run directory that `gistbench run` wrote"
-        ) from error
-    return parse_record(text, kind, str(path))
-
-
-def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
-    """Read records one line at a time; the error of a broken line names its number."""
-    found = stored(path)
-    try:
-        with (
-            lzma.open(found, "rt", encoding="utf-8")
-            if found != path
-            else path.open(encoding="utf-8") as file
-        ):
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield parse_record(line, kind, f"{path} line {number}")
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({type(error).__name__}); "
-            "name a run directory that `gistbench run` wrote"
-        ) from error
-
-
-def parse_record(text: str, kind: type[RecordT], where: str) -> RecordT:
-    """Read one record from its JSON.
-
-    Raises:
-        UsageError: Says what is wrong, and where.
-    """
-    try:
-        raw = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{where} is not valid JSON ({error.msg} at column {error.colno}); "
-            "the file was cut short or edited: restore it or repeat the run"
-        ) from error
-    version = raw.get("schema_version", SCHEMA_VERSION) if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UsageError(
-            f"{where} has schema version {version}, this gistbench reads {SCHEMA_VERSION}; "
-            "use the gistbench that wrote it"
-        )
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise UsageError(
-            f"{where} is not a {kind.__name__}: {field}: {first['msg'].lower()}; "
-            "name a run directory that `gistbench run` wrote"
-        ) from error

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gistbench import records
+from gistbench import storage
 from gistbench.errors import UsageError
 from gistbench.records import (
     MemoryRecord,
@@ -22,12 +22,8 @@ from gistbench.records import (
     SteadyState,
     ThroughputRound,
     Timing,
-    read_json,
-    read_jsonl,
-    write_atomically,
-    write_json,
-    write_jsonl,
 )
+from gistbench.storage import read_json, read_jsonl, write_atomically, write_json, write_jsonl
 
 
 def sample(**changes: Any) -> SampleRecord:
@@ -166,7 +162,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(records.os, "fsync", full)
+        patch.setattr(storage.os, "fsync", full)
         with pytest.raises(UsageError, match="no space left on device; free space or choose"):
             write_atomically(path, "after")
     assert [item.name for item in tmp_path.iterdir()] == ["run.json"]
@@ -182,7 +178,7 @@ def test_a_write_that_is_interrupted_leaves_no_other_file(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(records.os, "fsync", interrupt)
+        patch.setattr(storage.os, "fsync", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write_atomically(path, "after")
     assert not path.exists()

@@ -10,7 +10,8 @@ from gistbench import __version__, generators
 from gistbench.bench.state import Run
 from gistbench.config import RunConfig, validate
 from gistbench.errors import UsageError
-from gistbench.records import RUN_FILE, RunRecord, read_json, write_atomically
+from gistbench.records import RunRecord
+from gistbench.storage import RUN_FILE, read_json, write_atomically
 
 
 def claim(state: Run) -> bool:

@@ -17,9 +17,6 @@ from typing import Any
 from gistbench.arms.names import find_arm_name
 from gistbench.errors import UsageError
 from gistbench.records import (
-    MEMORY_FILE,
-    RUN_FILE,
-    SAMPLES_FILE,
     ArmRecord,
     CheckpointRecord,
     MemoryRecord,
@@ -28,6 +25,11 @@ from gistbench.records import (
     RunRecord,
     SampleRecord,
     TaskRecord,
+)
+from gistbench.storage import (
+    MEMORY_FILE,
+    RUN_FILE,
+    SAMPLES_FILE,
     check_writable,
     pack,
     read_json,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gistbench.bench.job import Event, Job
 from gistbench.environments import kvpress_python, lend_gistbench
 from gistbench.errors import UsageError
-from gistbench.records import write_json
+from gistbench.storage import write_json
 
 LOG_TAIL_LINES = 30
 

@@ -33,9 +33,6 @@ from gistbench.errors import UsageError
 from gistbench.models.catalog import find_model
 from gistbench.models.manifest import base_of, checkpoint_record
 from gistbench.records import (
-    MEMORY_FILE,
-    RUN_FILE,
-    SAMPLES_FILE,
     ArmRecord,
     MemoryRecord,
     NotApplicable,
@@ -43,6 +40,11 @@ from gistbench.records import (
     RunRecord,
     SampleRecord,
     ThroughputRound,
+)
+from gistbench.storage import (
+    MEMORY_FILE,
+    RUN_FILE,
+    SAMPLES_FILE,
     check_writable,
     read_json,
     read_jsonl,

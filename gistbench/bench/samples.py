@@ -12,14 +12,8 @@ from gistbench.errors import UsageError, did_you_mean
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import load_tokenizer, local_folder
 from gistbench.models.manifest import base_of
-from gistbench.records import (
-    RUN_FILE,
-    SAMPLES_FILE,
-    RunRecord,
-    SampleRecord,
-    read_json,
-    read_jsonl,
-)
+from gistbench.records import RunRecord, SampleRecord
+from gistbench.storage import RUN_FILE, SAMPLES_FILE, read_json, read_jsonl
 
 
 def regenerate(run_dir: Path, sample_id: str) -> str:

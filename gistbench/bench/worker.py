@@ -38,16 +38,8 @@ from gistbench.measurement import MemorySampler, provenance, timed
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
 from gistbench.models.prompts import PromptTokens
-from gistbench.records import (
-    ArmRecord,
-    NotMeasured,
-    PhaseRecord,
-    SampleRecord,
-    TaskRecord,
-    read_json,
-    write_json,
-    write_jsonl,
-)
+from gistbench.records import ArmRecord, NotMeasured, PhaseRecord, SampleRecord, TaskRecord
+from gistbench.storage import read_json, write_json, write_jsonl
 
 EXCERPT_CHARACTERS = 300
 SAMPLES_FOLDER = "samples"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gistbench.evaluation.engine import Response
-from gistbench.records import cannot_write
+from gistbench.storage import cannot_write
 
 
 def answer_key(identity: dict[str, Any], prompt_hashes: Sequence[str]) -> str:

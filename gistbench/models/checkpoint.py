@@ -39,7 +39,7 @@ from gistbench.models.manifest import (
     require_base,
     require_objective,
 )
-from gistbench.records import write_atomically, write_json
+from gistbench.storage import write_atomically, write_json
 
 ADAPTER_PACKAGES = ("torch", "transformers", "peft")
 

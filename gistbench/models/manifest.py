@@ -8,8 +8,9 @@ from typing import Any, Literal
 from gistbench.config import GistView, Objective
 from gistbench.errors import PrerequisiteError, UsageError, did_you_mean
 from gistbench.models.catalog import file_sha256
-from gistbench.records import CheckpointRecord, Record, read_json
+from gistbench.records import CheckpointRecord, Record
 from gistbench.resources import shipped
+from gistbench.storage import read_json
 
 DEFAULT_BASE = "smollm2-135m"
 

@@ -14,19 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gistbench.errors import UsageError
-from gistbench.records import (
-    MEMORY_FILE,
-    RUN_FILE,
-    SAMPLES_FILE,
-    ArmRecord,
-    MemoryRecord,
-    RunRecord,
-    SampleRecord,
-    TaskRecord,
-    read_json,
-    read_jsonl,
-    stored,
-)
+from gistbench.records import ArmRecord, MemoryRecord, RunRecord, SampleRecord, TaskRecord
+from gistbench.storage import MEMORY_FILE, RUN_FILE, SAMPLES_FILE, read_json, read_jsonl, stored
 
 PASSKEY_FAMILY = "niah_passkey"
 GIST, FULL, TUNED = "gist", "full", "full-tuned"

@@ -6,14 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from gistbench.metrics import METRICS, format_percent
-from gistbench.records import (
-    ArmRecord,
-    NotMeasured,
-    SampleRecord,
-    SteadyState,
-    TaskRecord,
-    Timing,
-)
+from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState, TaskRecord, Timing
 from gistbench.report.card import ArmFigures
 from gistbench.report.columns import main_arms
 from gistbench.report.controls import exact

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gistbench.judgements import JUDGE_FILE, read_judgements
-from gistbench.records import read_json, write_atomically, write_json
 from gistbench.report.card import ArmFigures, Published, Scorecard, Verdict
 from gistbench.report.columns import main_arms, only_main_arms
 from gistbench.report.comparisons import comparisons, headline, paired_matrix
@@ -28,6 +27,7 @@ from gistbench.report.timeline import memory_notes, memory_tracks
 from gistbench.report.tradeoff import tradeoff
 from gistbench.report.validity import shown_checks
 from gistbench.report.verdicts import judge_run, score
+from gistbench.storage import read_json, write_atomically, write_json
 
 HTML_FILE, JSON_FILE, MARKDOWN_FILE = "scorecard.html", "scorecard.json", "scorecard.md"
 

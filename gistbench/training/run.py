@@ -25,7 +25,7 @@ from gistbench.models.checkpoint import (
 )
 from gistbench.models.loading import load_base
 from gistbench.models.manifest import find_checkpoint
-from gistbench.records import cannot_write, check_writable, write_atomically
+from gistbench.storage import cannot_write, check_writable, write_atomically
 from gistbench.training.checks import (
     CONFIG_FILE,
     check_room,

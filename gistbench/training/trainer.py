@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from gistbench.config import Objective
 from gistbench.errors import UsageError
 from gistbench.models.checkpoint import load_adapter_weights
-from gistbench.records import write_atomically
+from gistbench.storage import write_atomically
 from gistbench.training.data import IGNORED, SampleBatches, layout_of
 
 CURRICULUM_FILE = "curriculum.json"

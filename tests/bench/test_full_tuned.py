@@ -16,7 +16,8 @@ from gistbench.bench.samples import regenerate
 from gistbench.config import RunConfig
 from gistbench.errors import GistbenchError, UsageError
 from gistbench.models.manifest import read_manifest
-from gistbench.records import RunRecord, SampleRecord, read_json, read_jsonl
+from gistbench.records import RunRecord, SampleRecord
+from gistbench.storage import read_json, read_jsonl
 from gistbench.training.run import train
 from tests.fixtures.in_process import InProcess, SilentDisplay
 from tests.fixtures.tiny_base import CONTEXT_TOKENS, tiny_config, write_tiny_base

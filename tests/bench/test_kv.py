@@ -16,7 +16,8 @@ from gistbench.cli import main as command_line
 from gistbench.config import RunConfig
 from gistbench.environments import kvpress_python
 from gistbench.errors import PrerequisiteError, UsageError
-from gistbench.records import RunRecord, SampleRecord, read_json, read_jsonl, write_json
+from gistbench.records import RunRecord, SampleRecord
+from gistbench.storage import read_json, read_jsonl, write_json
 from tests.fixtures.in_process import InProcess, SilentDisplay
 from tests.fixtures.tiny_base import CONTEXT_TOKENS, write_tiny_base
 

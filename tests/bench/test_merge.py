@@ -12,17 +12,9 @@ from gistbench.bench.merge import merge
 from gistbench.bench.run import run
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
-from gistbench.records import (
-    NotMeasured,
-    RunRecord,
-    SampleRecord,
-    ThroughputRound,
-    read_json,
-    read_jsonl,
-    write_json,
-    write_jsonl,
-)
+from gistbench.records import NotMeasured, RunRecord, SampleRecord, ThroughputRound
 from gistbench.report.evidence import load_evidence
+from gistbench.storage import read_json, read_jsonl, write_json, write_jsonl
 from tests.fixtures.in_process import InProcess, SilentDisplay
 
 Settings = Callable[..., RunConfig]

@@ -14,7 +14,8 @@ from gistbench.bench.run import run
 from gistbench.bench.samples import regenerate
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
-from gistbench.records import RunRecord, SampleRecord, read_json, read_jsonl
+from gistbench.records import RunRecord, SampleRecord
+from gistbench.storage import read_json, read_jsonl
 from tests.fixtures.in_process import InProcess, SilentDisplay
 
 Settings = Callable[..., RunConfig]

@@ -17,7 +17,8 @@ from gistbench.bench.job import Event, Job
 from gistbench.bench.processes import WorkerError, run_worker
 from gistbench.cli import main as command_line
 from gistbench.errors import UsageError
-from gistbench.records import RunRecord, SampleRecord, read_json, read_jsonl
+from gistbench.records import RunRecord, SampleRecord
+from gistbench.storage import read_json, read_jsonl
 from tests.fixtures.tiny_base import CONTEXT_TOKENS
 
 ROOT = Path(__file__).resolve().parents[2]

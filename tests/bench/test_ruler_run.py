@@ -11,8 +11,9 @@ import gistbench.bench.run as bench_run
 from gistbench.bench.samples import regenerate
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
-from gistbench.records import RunRecord, SampleRecord, read_json, read_jsonl
+from gistbench.records import RunRecord, SampleRecord
 from gistbench.report import render
+from gistbench.storage import read_json, read_jsonl
 from gistbench.training.run import train
 from tests.fixtures.in_process import InProcess, SilentDisplay
 from tests.fixtures.tiny_base import NUM_GISTS, shared, tiny_config

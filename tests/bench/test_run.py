@@ -16,14 +16,8 @@ from gistbench.arms.names import with_controls
 from gistbench.bench.run import MIN_SAMPLES, run, samples_for
 from gistbench.config import RunConfig
 from gistbench.errors import GistbenchError, UsageError
-from gistbench.records import (
-    MemoryRecord,
-    NotMeasured,
-    RunRecord,
-    SampleRecord,
-    read_json,
-    read_jsonl,
-)
+from gistbench.records import MemoryRecord, NotMeasured, RunRecord, SampleRecord
+from gistbench.storage import read_json, read_jsonl
 from tests.fixtures.in_process import InProcess, SilentDisplay
 from tests.fixtures.tiny_base import CONTEXT_TOKENS, NUM_GISTS, tiny_config
 

@@ -19,7 +19,8 @@ from gistbench.arms.names import ARM_NAMES
 from gistbench.cli import main
 from gistbench.config import TrainConfig
 from gistbench.errors import GistbenchError, UsageError
-from gistbench.records import SampleRecord, read_jsonl
+from gistbench.records import SampleRecord
+from gistbench.storage import read_jsonl
 from tests.fixtures.tiny_base import write_tiny_base
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,10 +3,11 @@
 import pytest
 
 from gistbench.errors import UsageError
-from gistbench.records import MEMORY_FILE, SAMPLES_FILE, NotApplicable, pack
+from gistbench.records import NotApplicable
 from gistbench.report.criteria import load_criteria
 from gistbench.report.evidence import load_evidence
 from gistbench.report.scorecard import build_scorecard
+from gistbench.storage import MEMORY_FILE, SAMPLES_FILE, pack
 from tests.fixtures.ladder_run import LadderRun
 
 SMALL = LadderRun(

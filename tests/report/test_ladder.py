@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gistbench.records import NotApplicable, read_json
+from gistbench.records import NotApplicable
 from gistbench.report import Scorecard, render, summary_table
 from gistbench.report.criteria import load_criteria
 from gistbench.report.fairness import fairness
@@ -15,6 +15,7 @@ from gistbench.report.recovered import bits_points, recovered_bits
 from gistbench.report.scorecard import build_scorecard
 from gistbench.report.statistics import mean, wilson
 from gistbench.report.tradeoff import CORE_TASKS, tradeoff
+from gistbench.storage import read_json
 from tests.fixtures.ladder_run import BITS, KV, LadderRun, usual_rate
 
 TASKS = Path(__file__).parents[2] / "tasks"

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from gistbench.records import read_json
 from gistbench.report import Scorecard
 from gistbench.report.criteria import load_criteria
 from gistbench.report.evidence import load_evidence
 from gistbench.report.pages import markdown_page
 from gistbench.report.scorecard import build_scorecard
+from gistbench.storage import read_json
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 

@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from gistbench.errors import UsageError
-from gistbench.records import read_json
 from gistbench.report import Scorecard, render, summary_table
 from gistbench.report.criteria import load_criteria
 from gistbench.report.evidence import load_evidence
 from gistbench.report.pages import html_page, markdown_page
 from gistbench.report.scorecard import build_scorecard
+from gistbench.storage import read_json
 
 HOSTILE = "<script>alert(1)</script>`|[x](http://e.com)\u202e\u0000\u200b" + "y" * 1_000_000
 
