@@ -29,19 +29,18 @@ from gistbench.bench.job import (
     TimingResult,
 )
 from gistbench.bench.loaded import Loaded, load, resolve_device
+from gistbench.bench.recording import phase_records, sample_record, task_record
 from gistbench.bench.systems import steady_state, throughput_round
 from gistbench.errors import GistbenchError, UsageError
 from gistbench.evaluation.answers import AnswerFile
-from gistbench.evaluation.documents import own_fields, own_scores
 from gistbench.evaluation.lm import ArmLM
 from gistbench.measurement import MemorySampler, provenance, timed
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
 from gistbench.models.prompts import PromptTokens
-from gistbench.records import ArmRecord, NotMeasured, PhaseRecord, SampleRecord, TaskRecord
+from gistbench.records import ArmRecord, NotMeasured, SampleRecord, TaskRecord
 from gistbench.storage import read_json, write_json, write_jsonl
 
-EXCERPT_CHARACTERS = 300
 SAMPLES_FOLDER = "samples"
 
 
@@ -206,7 +205,7 @@ def evaluate(job: Job) -> None:
         trained_on=loaded.manifest.trained_on if loaded.manifest is not None else (),
         complete=len(samples) == job.samples * len(job.tasks),
         num_samples=len(samples),
-        phases=_phases(job, sampler),
+        phases=phase_records(job, sampler),
         steady_one=steady.one,
         steady_many=steady.many,
         throughput_rounds=NotMeasured(not_measured="no timing round has run"),
@@ -218,18 +217,6 @@ def evaluate(job: Job) -> None:
         ticks = [tick.model_copy(update={"device_used_bytes": None}) for tick in ticks]
     write_jsonl(folder / f"{job.arm}.memory.jsonl", ticks)
     write_json(folder / f"{job.arm}.json", ArmResult(arm=arm, tasks=tasks))
-
-
-def _at_once(job: Job) -> NotMeasured:
-    """Why what other processes take part in is not a figure of this one."""
-    return NotMeasured(not_measured=f"up to {job.parallel_arms} arms answered at once")
-
-
-def _phases(job: Job, sampler: MemorySampler) -> tuple[PhaseRecord, ...]:
-    if job.parallel_arms == 1:
-        return sampler.phases()
-    shared = {"device_used_peak_bytes": _at_once(job)}
-    return tuple(phase.model_copy(update=shared) for phase in sampler.phases())
 
 
 def _answer(
@@ -284,70 +271,10 @@ def _answer(
         entries = results["samples"][name]
         # Own data have lengths of their own; the longest stands for them.
         longest = max(e["doc"].get("context_tokens", job.context_tokens) for e in entries)
-        records = [_sample_record(job, name, entry, model, longest) for entry in entries]
+        records = [sample_record(job, name, entry, model, longest) for entry in entries]
         samples += records
-        tasks.append(_task_record(job, name, records, longest))
+        tasks.append(task_record(job, name, records, longest))
     return samples, tuple(tasks)
-
-
-def _sample_record(
-    job: Job, task: str, entry: dict[str, Any], model: ArmLM, nominal_tokens: int
-) -> SampleRecord:
-    prompt = entry["arguments"][0][0]
-    doc = own_fields(task, entry["doc"], prompt)
-    response = model.responses[hashlib.sha256(prompt.encode()).hexdigest()]
-    num_gists = len(model.engine.reader.gist_ids)
-    start, end = doc.get("needle_start"), doc.get("needle_end")
-    excerpt = needle = ""
-    if start is not None and end is not None:
-        needle = doc["context"][start:end]
-        excerpt = doc["context"][max(0, start - EXCERPT_CHARACTERS) : end + EXCERPT_CHARACTERS]
-    return SampleRecord(
-        arm=job.arm,
-        task=task,
-        sample_id=doc["id"],
-        index=doc["index"],
-        seed=job.seed,
-        num_gists=num_gists if model.engine.arm.about.needs_checkpoint == "gist" else None,
-        depth=doc.get("depth"),
-        needle_depth=doc.get("needle_depth"),
-        excerpt=excerpt,
-        excerpt_needle=needle,
-        question=doc["question"],
-        expected=doc["answer"],
-        entropy_bits=doc.get("entropy_bits"),
-        nominal_tokens=nominal_tokens,
-        scores=own_scores(task, entry),
-        **response.model_dump(exclude={"timing"}),
-        timing=response.timing if job.parallel_arms == 1 else _at_once(job),
-    )
-
-
-def _task_record(
-    job: Job, name: str, records: list[SampleRecord], context_tokens: int
-) -> TaskRecord:
-    definition = generators.task_definition(name)
-    metadata = definition["metadata"]
-    hashes = "".join(record.prompt_sha256 for record in records)
-    foreign = name in ruler.TASKS
-    lengths = [record.context_tokens for record in records]
-    exact = set(lengths) == {job.context_tokens}
-    return TaskRecord(
-        name=name,
-        version=generators.task_version(name, job.haystack, job.data_file),
-        language=metadata["language"],
-        context_tokens=context_tokens,
-        num_samples=len(records),
-        seed=job.seed,
-        split=job.split,
-        chance_floor=float(metadata["chance_floor"]),
-        control_floor=metadata.get("control_floor"),
-        chance_floor_declared=not foreign,
-        context_tokens_range=None if exact else (min(lengths), max(lengths)),
-        exact_match_means=ruler.MEANING if foreign else "",
-        generation=definition["generation_kwargs"],
-        samples_sha256=hashlib.sha256(hashes.encode()).hexdigest(),
-    )
 
 
 MODES: dict[Mode, Callable[[Job], None]] = {

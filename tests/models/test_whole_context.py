@@ -146,7 +146,8 @@ def test_plain_peft_loads_it_on_a_base_that_nobody_resized(
     untrained = difference(loaded.model, base, num_visible=None)
     assert untrained > 0.1, "the adapter does nothing"
     plain = PeftModel.from_pretrained(base, tmp_path / "checkpoint").eval()
-    assert difference(loaded.model, plain, num_visible=None) < FLOAT32
+    # Two kernels on weights drawn anew in each run; a wrong one shows at 0.1.
+    assert difference(loaded.model, plain, num_visible=None) < 10 * FLOAT32
 
 
 def test_it_holds_lora_alone_and_says_so(

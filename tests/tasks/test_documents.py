@@ -14,7 +14,7 @@ from gistbench import generators
 from gistbench.arms.base import Prompt
 from gistbench.evaluation.lm import with_donors
 from gistbench.models.prompts import PromptTokens
-from gistbench.report.validity import control_verdict
+from gistbench.report.controls import control_verdict
 
 SPLITS = ("train", "validation", "test")
 every_split = pytest.mark.parametrize("split", SPLITS)
@@ -147,7 +147,7 @@ def test_no_guess_without_the_document_beats_one_in_four(niah: Any) -> None:
         assert sum(hits) == len(hits) / 4
     floor = generators.task_definition("document_topic")["metadata"]["chance_floor"]
     assert floor == 1 / 4
-    assert control_verdict(blocks // 4, blocks, floor)[0] == "OK"
+    assert control_verdict(blocks // 4, blocks, floor).status == "OK"
 
 
 def _prompts(niah: Any, tokenizer: Any, task: str, count: int) -> list[Prompt]:
@@ -199,7 +199,7 @@ def test_swapped_gists_stay_at_the_floor_however_well_they_are_read(
             rates.append(hits / len(prompts))
         expected = (1 - followed) * floor
         assert sum(rates) / len(rates) == pytest.approx(expected, abs=0.015)
-        assert control_verdict(round(expected * 200), 200, floor)[0] == "OK"
+        assert control_verdict(round(expected * 200), 200, floor).status == "OK"
     leaked = 0.6 * 200  # and an arm that knows its own document is told apart
     assert control_verdict(round(leaked), 200, floor)[0] == "INVALID-LEAK"
 
