@@ -130,11 +130,13 @@ def run(
             fields[name] = _split_commas(fields[name])
     chosen = validate(RunConfig, fields, str(config) if config is not None else "command line")
     folder = output or Path("results") / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    from gistbench.bench.lengths import run_lengths
     from gistbench.bench.run import run as run_arms
     from gistbench.progress import LiveDisplay
 
+    evaluate = run_lengths if chosen.lengths else run_arms
     with LiveDisplay() as display:
-        run_arms(chosen, folder, display=display, command=_command(chosen))
+        evaluate(chosen, folder, display=display, command=_command(chosen))
     failure: GistbenchError | None = None
     if judge is not None and judge_url is not None:
         try:
@@ -378,6 +380,8 @@ def _command(config: RunConfig) -> str:
         flag = "--" + name.replace("_", "-")
         if value is True:
             words.append(flag)
+        elif isinstance(value, list) and all(isinstance(item, int) for item in value):
+            words += [f"{flag} {item}" for item in value]
         elif isinstance(value, list):
             words.append(f"{flag} {shlex.quote(','.join(map(str, value)))}")
         elif value is not None and value is not False:  # 0 is a value, and equal to False

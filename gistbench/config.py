@@ -167,6 +167,9 @@ class RunConfig(Config):
     data_file: str | None = Field(
         None, description="JSON lines of context, question and answer: the task own_jsonl"
     )
+    lengths: tuple[int, ...] = Field(
+        (), description="further context lengths on the same arms and tasks; none decides a verdict"
+    )
     samples: int | None = Field(None, ge=1, description="default: 200, or what the time allows")
     time_budget_seconds: float | None = Field(
         None, gt=0, description="choose the number of samples from the measured rate"

@@ -19,6 +19,10 @@ class UsageError(GistbenchError):
     """The user asked for something that cannot be: a wrong name, value, file or combination."""
 
 
+class TooLongError(UsageError):
+    """A context that the model has no positions for."""
+
+
 class PrerequisiteError(GistbenchError):
     """The request is fine but something it needs is not here: a package, a device, a download."""
 

@@ -24,7 +24,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from gistbench.errors import UsageError
-from gistbench.records import SCHEMA_VERSION, Record
+from gistbench.records import SCHEMA_VERSION, MemoryRecord, Record, RunRecord, SampleRecord
 
 RUN_FILE, SAMPLES_FILE, MEMORY_FILE = "run.json", "samples.jsonl", "memory.jsonl"
 PACKED_SUFFIX = ".xz"
@@ -113,6 +113,22 @@ def stored(path: Path) -> Path:
 
 def _packed(path: Path) -> Path:
     return path.with_name(path.name + PACKED_SUFFIX)
+
+
+def write_run(
+    folder: Path,
+    record: RunRecord,
+    samples: Iterable[SampleRecord],
+    memory: Iterable[MemoryRecord],
+    *,
+    packed: bool = False,
+) -> None:
+    """Write a run directory, run.json last: a directory that has it is a complete run."""
+    for path, lines in ((folder / SAMPLES_FILE, samples), (folder / MEMORY_FILE, memory)):
+        write_jsonl(path, lines)
+        if packed:
+            pack(path)
+    write_json(folder / RUN_FILE, record)
 
 
 def read_json(path: Path, kind: type[RecordT]) -> RecordT:

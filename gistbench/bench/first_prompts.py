@@ -9,7 +9,7 @@ from gistbench import generators, ruler
 from gistbench.arms.base import Prompt
 from gistbench.bench.job import Job
 from gistbench.bench.loaded import Loaded
-from gistbench.errors import UsageError
+from gistbench.errors import TooLongError, UsageError
 from gistbench.evaluation.documents import load_ruler, own_fields
 from gistbench.evaluation.lm import with_donors
 from gistbench.models.prompts import split_prompt
@@ -107,7 +107,7 @@ def _require_room(job: Job, loaded: Loaded, tokens: Any) -> None:
     )
     beside = num_gists + len(tokens.question) + generated
     if len(tokens.context) + beside > loaded.engine.base.max_positions:
-        raise UsageError(
+        raise TooLongError(
             f"--context-tokens {job.context_tokens:,} with {beside} tokens of gists, question and "
             f"answer exceeds the {loaded.engine.base.max_positions:,} positions of {job.base}; "
             f"pass --context-tokens {loaded.engine.base.max_positions - beside} or less"

@@ -102,6 +102,7 @@ class Event(Record):
 
     kind: Literal["progress", "status", "error", "done"]
     text: str = ""
+    too_long: bool = False
     task: str = ""
     done: int = 0
     total: int = 0

@@ -31,12 +31,10 @@ from gistbench.storage import (
     RUN_FILE,
     SAMPLES_FILE,
     check_writable,
-    pack,
     read_json,
     read_jsonl,
     stored,
-    write_json,
-    write_jsonl,
+    write_run,
 )
 
 Cell = tuple[str, int]
@@ -82,10 +80,23 @@ def merge(folders: Sequence[Path], output: Path, *, packed: bool = False) -> Pat
         raise UsageError("merging takes two run directories or more")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} is in use; choose another --output")
+    record, samples, memory = joined(folders)
+    check_writable(output)
+    write_run(output, record, samples, memory, packed=packed)
+    return output
+
+
+def joined(
+    folders: Sequence[Path],
+) -> tuple[RunRecord, list[SampleRecord], list[MemoryRecord]]:
+    """The records of one run made of several; see `merge`.
+
+    Raises:
+        UsageError: A part is no finished run, or the parts do not belong together.
+    """
     parts = [_read(folder) for folder in folders]
     for part in parts[1:]:
         _require_alike(parts[0], part)
-    check_writable(output)
     samples, notes = _samples(parts)
     record = _record(parts, samples, notes)
     memory = [
@@ -94,13 +105,7 @@ def merge(folders: Sequence[Path], output: Path, *, packed: bool = False) -> Pat
         for tick in read_jsonl(_home(parts, arm.name).folder / MEMORY_FILE, MemoryRecord)
         if tick.arm == arm.name
     ]
-    write_jsonl(output / SAMPLES_FILE, samples)
-    write_jsonl(output / MEMORY_FILE, memory)
-    if packed:
-        pack(output / SAMPLES_FILE)
-        pack(output / MEMORY_FILE)
-    write_json(output / RUN_FILE, record)
-    return output
+    return record, samples, memory
 
 
 def _read(folder: Path) -> Part:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gistbench.bench.job import Event, Job
 from gistbench.environments import kvpress_python, lend_gistbench
-from gistbench.errors import UsageError
+from gistbench.errors import TooLongError, UsageError
 from gistbench.storage import write_json
 
 LOG_TAIL_LINES = 30
@@ -30,7 +30,8 @@ def run_worker(job: Job, listener: Callable[[Event], None]) -> None:
         listener: Hears every event.
 
     Raises:
-        UsageError: The worker found something that the user can mend.
+        UsageError: The worker found something that the user can mend; a TooLongError where the
+            model lacks positions.
         WorkerError: The worker died.
     """
     folder = Path(job.folder)
@@ -38,7 +39,7 @@ def run_worker(job: Job, listener: Callable[[Event], None]) -> None:
     order = folder / f"{name}.job.json"
     log = folder / f"{name}.log"
     write_json(order, job)
-    message = ""
+    failed: Event | None = None
     python, import_path = _interpreter(job)
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -57,15 +58,15 @@ def run_worker(job: Job, listener: Callable[[Event], None]) -> None:
                 except ValidationError:
                     continue
                 if event.kind == "error":
-                    message = event.text
+                    failed = event
                 listener(event)
             code = process.wait()
         except BaseException:
             process.terminate()
             process.wait()
             raise
-    if message:
-        raise UsageError(message)
+    if failed is not None:
+        raise (TooLongError if failed.too_long else UsageError)(failed.text)
     if code != 0:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -42,15 +42,11 @@ from gistbench.records import (
     ThroughputRound,
 )
 from gistbench.storage import (
-    MEMORY_FILE,
-    RUN_FILE,
-    SAMPLES_FILE,
     check_writable,
     read_json,
     read_jsonl,
     write_atomically,
-    write_json,
-    write_jsonl,
+    write_run,
 )
 
 DEFAULT_SAMPLES = 200
@@ -275,10 +271,7 @@ def _write(
         ),
         notes=tuple(state.notes),
     )
-    write_jsonl(state.folder / SAMPLES_FILE, samples)
-    write_jsonl(state.folder / MEMORY_FILE, memory)
-    # Last: a directory with run.json is a complete run.
-    write_json(state.folder / RUN_FILE, record)
+    write_run(state.folder, record, samples, memory)
 
 
 def _lines(state: Run, arm: str, name: str, kind: Callable[..., Any]) -> list[Any]:

@@ -31,7 +31,7 @@ from gistbench.bench.job import (
 from gistbench.bench.loaded import Loaded, load, resolve_device
 from gistbench.bench.recording import phase_records, sample_record, task_record
 from gistbench.bench.systems import steady_state, throughput_round
-from gistbench.errors import GistbenchError, UsageError
+from gistbench.errors import GistbenchError, TooLongError, UsageError
 from gistbench.evaluation.answers import AnswerFile
 from gistbench.evaluation.lm import ArmLM
 from gistbench.measurement import MemorySampler, provenance, timed
@@ -63,7 +63,7 @@ def main() -> None:
     try:
         MODES[job.mode](job)
     except GistbenchError as error:
-        emit(Event(kind="error", text=str(error)))
+        emit(Event(kind="error", text=str(error), too_long=isinstance(error, TooLongError)))
         sys.exit(2)
     except torch.OutOfMemoryError:
         fewer = f"--batch-size {job.batch_size // 2}" if job.batch_size > 1 else "a larger GPU"

@@ -16,7 +16,7 @@ from gistbench.bench import processes
 from gistbench.bench.job import Event, Job
 from gistbench.bench.processes import WorkerError, run_worker
 from gistbench.cli import main as command_line
-from gistbench.errors import UsageError
+from gistbench.errors import TooLongError, UsageError
 from gistbench.records import RunRecord, SampleRecord
 from gistbench.storage import read_json, read_jsonl
 from tests.fixtures.tiny_base import CONTEXT_TOKENS
@@ -80,6 +80,11 @@ def test_events_are_heard_and_other_output_is_not(stand_in: Any) -> None:
 def test_what_the_user_can_mend_arrives_as_a_usage_error(stand_in: Any) -> None:
     with pytest.raises(UsageError, match=r"^mend this$"):
         stand_in("""echo '{"kind": "error", "text": "mend this"}'; exit 2""")
+
+
+def test_a_context_without_positions_arrives_as_what_it_is(stand_in: Any) -> None:
+    with pytest.raises(TooLongError, match=r"^too long$"):
+        stand_in("""echo '{"kind": "error", "text": "too long", "too_long": true}'; exit 2""")
 
 
 def test_a_crash_keeps_the_end_of_its_traceback(stand_in: Any) -> None:

@@ -1,0 +1,70 @@
+"""One run at several context lengths: each by itself in a folder of its own, then merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gistbench.bench.merge import joined
+from gistbench.bench.run import run
+from gistbench.bench.state import Display
+from gistbench.config import RunConfig
+from gistbench.errors import TooLongError, UsageError
+from gistbench.storage import check_writable, write_run
+
+LENGTHS_FOLDER = "lengths"
+
+
+def run_lengths(config: RunConfig, folder: Path, *, display: Display, command: str) -> Path:
+    """Evaluate every arm at every length, and write one run's records.
+
+    A length that the model has no positions for is not applicable, and the run says so. Resumes
+    like any run, length by length.
+
+    Args:
+        config: Its `context_tokens` is the length that criteria are judged at; `lengths` follow.
+        folder: The run directory; the runs of single lengths stay in ``lengths/`` below it.
+        display: Told of the progress.
+        command: The command line, for the record.
+
+    Raises:
+        UsageError: As in `run`; or a length is named twice, or is no length of the data.
+    """
+    lengths = (config.context_tokens, *config.lengths)
+    if len(set(lengths)) < len(lengths) or min(lengths) < 32:
+        shown = " ".join(str(length) for length in config.lengths)
+        raise UsageError(
+            f"--lengths {shown} must name lengths of 32 tokens or more, each once and none of them "
+            f"the {config.context_tokens} of --context-tokens; mend it"
+        )
+    if config.data_file is not None:
+        raise UsageError(
+            "--lengths cannot change the contexts of --data-file; leave one of the two out"
+        )
+    below = folder / LENGTHS_FOLDER
+    if folder.exists() and not below.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"{folder} is in use by something else than a run of several lengths; choose another "
+            "--output"
+        )
+    check_writable(folder)
+    parts, notes = [], []
+    for length in lengths:
+        single = config.model_copy(update={"context_tokens": length, "lengths": ()})
+        display.say(f"contexts of {length:,} tokens")
+        try:
+            parts.append(run(single, below / str(length), display=display, command=command))
+        except TooLongError as error:
+            if length == config.context_tokens:
+                raise
+            notes.append(f"contexts of {length:,} tokens are not applicable: {error}")
+            display.say(notes[-1])
+    record, samples, memory = joined(parts)
+    record = record.model_copy(
+        update={
+            "command": command,
+            "settings": config.model_dump(mode="json"),
+            "notes": (*record.notes, *notes),
+        }
+    )
+    write_run(folder, record, samples, memory)
+    return folder
