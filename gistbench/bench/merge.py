@@ -1,8 +1,8 @@
 """`gistbench merge`: runs on the same samples become one, arm beside arm and length beside length.
 
 Parts may differ in arms, tasks and lengths, and in nothing that would make their answers differ:
-base model, precision, device, checkpoints, and the prompts of every task and length that two of
-them share.
+base model, precision, device, checkpoints, the environments that arms have of their own, and the
+prompts of every task and length that two of them share.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ class Part:
         """Its tasks by name and length."""
         return {(task.name, task.context_tokens): task for task in self.run.tasks}
 
+    @property
+    def judged_tokens(self) -> int:
+        """The length of its first task: that of its memory readings and timing rounds."""
+        return self.run.tasks[0].context_tokens
+
     def cell(self, sample: SampleRecord) -> Cell:
         """Where a sample belongs; runs of one length did not always say it."""
         if sample.nominal_tokens is not None:
@@ -95,8 +101,9 @@ def joined(
         UsageError: A part is no finished run, or the parts do not belong together.
     """
     parts = [_read(folder) for folder in folders]
-    for part in parts[1:]:
-        _require_alike(parts[0], part)
+    # Each with each: the first need not have what two others share.
+    for one, other in combinations(parts, 2):
+        _require_alike(one, other)
     samples, notes = _samples(parts)
     record = _record(parts, samples, notes)
     memory = [
@@ -138,6 +145,12 @@ def _require_alike(first: Part, other: Part) -> None:
         again = theirs_by_name.get(arm.name)
         if again is not None and not find_arm_name(arm.name).is_control:
             _require_equal(first, other, f"weights of {arm.name}", arm.weights, again.weights)
+        if again is not None:
+            _require_equal(first, other, f"packages of {arm.name}", arm.packages, again.packages)
+    for one, two in product(first.run.tasks, other.run.tasks):
+        if one.name == two.name:  # also at other lengths: a user's texts are part of the version
+            _require_equal(first, other, f"version of {one.name}", one.version, two.version)
+            _require_equal(first, other, f"split of {one.name}", one.split, two.split)
     for cell in first.tasks.keys() & other.tasks.keys():
         one, two = first.tasks[cell], other.tasks[cell]
         name = f"samples of {cell[0]} at {cell[1]:,} tokens"
@@ -195,8 +208,13 @@ def _controls_of_other_weights(parts: Sequence[Part], part: Part) -> dict[str, s
 
 
 def _home(parts: Sequence[Part], arm: str) -> Part:
-    """The part that an arm's own record is taken from: the first that has it."""
-    return next(part for part in parts if any(found.name == arm for found in part.run.arms))
+    """The part that an arm's own record is taken from: the first that has it at the judged length.
+
+    Where none has, the first of another length.
+    """
+    having = [part for part in parts if any(found.name == arm for found in part.run.arms)]
+    at_length = (part for part in having if part.judged_tokens == parts[0].judged_tokens)
+    return next(at_length, having[0])
 
 
 def _record(
@@ -218,8 +236,9 @@ def _record(
         if (found.arm, found.context_tokens) not in ran
     }
     runs = [part.run for part in parts]
-    commands = [f"{run.command} --output part-{n}" for n, run in enumerate(runs, start=1)]
-    merging = " ".join(f"part-{number}" for number in range(1, len(runs) + 1))
+    ran_as = [command for part in parts for command in _commands(part)]
+    commands = [f"{command} --output part-{n}" for n, command in enumerate(ran_as, start=1)]
+    merging = " ".join(f"part-{number}" for number in range(1, len(ran_as) + 1))
     return first.model_copy(
         update={
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -231,19 +250,20 @@ def _record(
             "tasks": tuple(tasks.values()),
             "arms": tuple(arms),
             "not_applicable": tuple(excluded.values()),
-            "parts": tuple(_part_record(part) for part in parts),
+            "parts": tuple(record for part in parts for record in _part_records(part)),
             "notes": tuple(dict.fromkeys([*(n for run in runs for n in run.notes), *notes])),
         }
     )
 
 
 def _timed_together(parts: Sequence[Part]) -> Part | None:
-    """The part whose rounds may be compared: rounds alternate within one run only."""
+    """The part whose rounds may be compared: rounds alternate within one run, at one length."""
 
     def num_timed(part: Part) -> int:
         return sum(not isinstance(arm.throughput_rounds, NotMeasured) for arm in part.run.arms)
 
-    best = max(parts, key=num_timed)
+    at_length = (part for part in parts if part.judged_tokens == parts[0].judged_tokens)
+    best = max(at_length, key=num_timed)
     return best if num_timed(best) else None
 
 
@@ -258,12 +278,13 @@ def _arm(
         return next((arm for arm in part.run.arms if arm.name == name), None)
 
     found = [arm for part in parts if (arm := of(part)) is not None]
+    at_home = of(_home(parts, name)) or found[0]
     in_timed = of(timed) if timed is not None else None
-    rounds = in_timed.throughput_rounds if in_timed is not None else found[0].throughput_rounds
+    rounds = in_timed.throughput_rounds if in_timed is not None else at_home.throughput_rounds
     if in_timed is None and not isinstance(rounds, NotMeasured):
         rounds = NotMeasured(not_measured="timed in another part than the arms it would stand by")
     num_samples = sum(sample.arm == name for sample in samples)
-    return found[0].model_copy(
+    return at_home.model_copy(
         update={
             "num_samples": num_samples,
             "complete": all(arm.complete for arm in found),
@@ -273,15 +294,32 @@ def _arm(
     )
 
 
-def _part_record(part: Part) -> PartRecord:
+def _commands(part: Part) -> list[str]:
+    """The command lines behind a part: its own, or those of the runs that it was merged from."""
+    if not part.run.parts:
+        return [part.run.command]
+    return [command for _, command in dict.fromkeys((p.created, p.command) for p in part.run.parts)]
+
+
+def _part_records(part: Part) -> tuple[PartRecord, ...]:
+    """What a part ran, one record for each length; a merged part's own parts stand for it.
+
+    What was asked of whom is read from these: a length left out would go without its controls.
+    """
     run = part.run
-    return PartRecord(
-        created=run.created,
-        command=run.command,
-        git_commit=run.provenance.git_commit,
-        device_name=run.provenance.device_name,
-        arms=tuple(arm.name for arm in run.arms),
-        tasks=tuple(dict.fromkeys(task.name for task in run.tasks)),
-        context_tokens=run.tasks[0].context_tokens,
-        samples_sha256=hashlib.sha256(stored(part.folder / SAMPLES_FILE).read_bytes()).hexdigest(),
+    if run.parts:
+        return run.parts
+    sha256 = hashlib.sha256(stored(part.folder / SAMPLES_FILE).read_bytes()).hexdigest()
+    return tuple(
+        PartRecord(
+            created=run.created,
+            command=run.command,
+            git_commit=run.provenance.git_commit,
+            device_name=run.provenance.device_name,
+            arms=tuple(arm.name for arm in run.arms),
+            tasks=tuple(task.name for task in run.tasks if task.context_tokens == tokens),
+            context_tokens=tokens,
+            samples_sha256=sha256,
+        )
+        for tokens in dict.fromkeys(task.context_tokens for task in run.tasks)
     )

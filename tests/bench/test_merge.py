@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,79 @@ def test_what_cannot_be_merged_is_one_sentence(parts: dict[str, Path], tmp_path:
         merge([parts["gist"], tmp_path], tmp_path / "merged")
     with pytest.raises(UsageError, match="is in use"):
         merge([parts["gist"], parts["rivals"]], parts["longer"])
+
+
+def test_parts_are_held_against_each_other_and_not_against_the_first_alone(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    other = _edited(parts["gist"], tmp_path / "other", checkpoint_sha256="f" * 64)
+    with pytest.raises(UsageError, match="do not belong together: checkpoint"):
+        merge([parts["rivals"], parts["gist"], other], tmp_path / "merged")
+
+
+def test_one_task_made_of_other_texts_is_refused_at_any_length(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    own = _edited(parts["longer"], tmp_path / "own", version="1.2+haystack-0123456789ab")
+    with pytest.raises(UsageError, match="version of niah_passkey"):
+        merge([parts["rivals"], own], tmp_path / "merged")
+
+
+def test_a_merged_run_is_merged_again_with_every_length_asked(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    first = merge([parts["rivals"], parts["longer"]], tmp_path / "first")
+    again = merge([first, parts["gist"]], tmp_path / "again")
+    record = record_of(again)
+    assert [(part.context_tokens, part.arms) for part in record.parts] == [
+        (160, ("full", "none")),
+        (200, ("full", "truncate-180", "none")),
+        (160, ("gist", "swapped", "none")),
+    ]
+    evidence = load_evidence(again)
+    longer = next(task for task in record.tasks if task.context_tokens == 200)
+    assert evidence.was_asked("full", longer)
+    assert not evidence.was_asked("gist", longer)
+    assert record.command.count("--output") == 4
+    assert "gistbench merge part-1 part-2 part-3 --output merged" in record.command
+
+
+def test_memory_and_speed_are_those_of_the_judged_length(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    rounds = tuple(
+        ThroughputRound(
+            round_index=index, contexts=2, context_tokens=200, decode_steps=9, seconds=1.0
+        )
+        for index in range(2)
+    )
+    longer = _edited(parts["longer"], tmp_path / "longer", rounds=rounds)
+    record = record_of(merge([parts["gist"], longer, parts["rivals"]], tmp_path / "merged"))
+    full = next(arm for arm in record.arms if arm.name == "full")
+    assert isinstance(full.throughput_rounds, NotMeasured), "rounds of 200 tokens judge no 160"
+    marked = next(arm for arm in record_of(parts["rivals"]).arms if arm.name == "full")
+    assert full.phases == marked.phases
+
+
+def _edited(
+    run_dir: Path,
+    folder: Path,
+    *,
+    checkpoint_sha256: str | None = None,
+    version: str | None = None,
+    rounds: tuple[ThroughputRound, ...] | None = None,
+) -> Path:
+    """A copy of a run whose record says otherwise."""
+    shutil.copytree(run_dir, folder)
+    record = record_of(folder)
+    changes: dict[str, Any] = {}
+    if checkpoint_sha256 is not None and record.checkpoint is not None:
+        changes["checkpoint"] = record.checkpoint.model_copy(update={"sha256": checkpoint_sha256})
+    if version is not None:
+        changes["tasks"] = tuple(t.model_copy(update={"version": version}) for t in record.tasks)
+    if rounds is not None:
+        changes["arms"] = tuple(
+            arm.model_copy(update={"throughput_rounds": rounds}) for arm in record.arms
+        )
+    write_json(folder / "run.json", record.model_copy(update=changes))
+    return folder
