@@ -10,7 +10,7 @@ from gistbench.report.criteria import Criterion
 from gistbench.report.discrimination import task_status
 from gistbench.report.evidence import GIST, PASSKEY_FAMILY, TUNED, Evidence, Samples
 from gistbench.report.measured import Measurement, unfit_task
-from gistbench.report.rates import at_floor
+from gistbench.report.rates import is_discriminative
 from gistbench.report.ratios import paired_rate_ratio, ratio_n_needed
 from gistbench.report.shown import Line
 from gistbench.report.statistics import paired_difference, wilson, wilson_n_needed
@@ -43,7 +43,7 @@ def measure_understanding(criterion: Criterion, evidence: Evidence) -> Measureme
             f"{len(gist):,}"
         )
     blocked = blocking_reason(evidence, *(evidence.label(task) for task in tasks))
-    if all(_at_floor(evidence, task) for task in tasks):
+    if all(_only_guesses(evidence, task) for task in tasks):
         blocked = blocked or "gist does no better than guessing on either task"
     return Measurement(
         estimate=paired_rate_ratio(paired),
@@ -82,9 +82,10 @@ def _right(samples: Samples) -> dict[str, bool]:
     return {sample.prompt_sha256: sample.scores["exact_match"] == 1 for sample in samples}
 
 
-def _at_floor(evidence: Evidence, task: TaskRecord) -> bool:
+def _only_guesses(evidence: Evidence, task: TaskRecord) -> bool:
+    """Whether gist is no better than guessing; being surely worse is no better either."""
     samples = evidence.samples(GIST, task)
-    return at_floor(exact(samples), len(samples), task.chance_floor)
+    return not is_discriminative(exact(samples), len(samples), task.chance_floor)
 
 
 def measure_hallucination(criterion: Criterion, evidence: Evidence) -> Measurement | NotMeasured:

@@ -71,6 +71,15 @@ def test_understanding_needs_a_full_tuned_that_does_better_than_guessing(read):
     assert "word_frequency has no upper bound" in found.reason
 
 
+def test_being_surely_worse_than_guessing_is_no_better_than_guessing(read):
+    # 22 % of the topics lie below the floor of 25 %: not at it, and nothing to be proud of.
+    run = WHOLE.but(num_samples=2000, rate=rates((0.22, 0.13), (0.28, 0.145)))
+    found = understanding(read, run)
+    assert found.value == pytest.approx(0.35 / 0.425)
+    assert found.outcome == "NOT_MEASURED"
+    assert "no better than guessing" in found.reason
+
+
 def test_understanding_is_not_passed_by_guessing_as_well_as_a_weak_full_tuned(read):
     run = WHOLE.but(num_samples=400, rate=rates((0.28, 0.15), (0.32, 0.175)))
     found = understanding(read, run)
