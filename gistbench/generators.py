@@ -203,6 +203,19 @@ def num_available(task: str, data_file: str | None) -> int:
         raise UsageError(str(error)) from error
 
 
+def line_without_donor(data_file: str | None, count: int | None) -> int | None:
+    """The first line of a user's file that no other of the first ``count`` could lend its gists.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    try:
+        found: int | None = generator(OWN_DATA).own_line_alone(data_file, count)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return found
+
+
 def language(task: str) -> str:
     """Language of a task's documents and question."""
     return str(task_definition(task)["metadata"]["language"])

@@ -197,6 +197,15 @@ def own_count(data_file: str | Path | None) -> int:
     return len(own.named(data_file).lines)
 
 
+def own_line_alone(data_file: str | Path | None, count: int | None = None) -> int | None:
+    """Number of a line of a user's file that :func:`own.line_alone` finds; None for none.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    return own.line_alone(own.named(data_file).lines[:count])
+
+
 def low_discrepancy_depth(seed: int, index: int) -> float:
     """Depth of sample ``index``, in [0, 1): steps of the golden ratio from a start set by seed."""
     start: float = haystack.fraction_of(f"niah/depth/{seed}")

@@ -6,7 +6,7 @@ stands before a question that begins with none. Nothing is ever cut to a length.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -128,6 +128,14 @@ def _line(number: int, written: str) -> Line:
         question = f" \n\n{question}"
     name = str(fields.get("id", f"line{number}"))
     return Line(number, name, fields["context"].rstrip(), question.rstrip(), answer)
+
+
+def line_alone(lines: Sequence[Line]) -> int | None:
+    """Number of the first line that no other differs from in both context and answer."""
+    for line in lines:
+        if not any(o.context != line.context and o.answer != line.answer for o in lines):
+            return line.number
+    return None
 
 
 def build_sample(

@@ -190,13 +190,13 @@ def with_controls(models: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def not_applicable(
-    names: tuple[str, ...], context_tokens: int, model_type: str | None = None
+    names: tuple[str, ...], context_tokens: int | None, model_type: str | None = None
 ) -> dict[str, str]:
     """Arms that cannot take part at this length or with this base model, and why.
 
     Args:
         names: Arms of a run.
-        context_tokens: Tokens of every context.
+        context_tokens: Tokens of every context; None where they have lengths of their own.
         model_type: Of the base model, once it is known.
 
     Returns:
@@ -250,13 +250,17 @@ def require_applicable(arm: ArmName, context_tokens: int, model_type: str) -> No
         raise UsageError(reason)
 
 
-def _reason_against(arm: ArmName, context_tokens: int, model_type: str | None) -> str | None:
+def _reason_against(arm: ArmName, context_tokens: int | None, model_type: str | None) -> str | None:
     if arm.model_types and model_type not in (None, *arm.model_types):
         *others, last = arm.model_types
         readable = f"{', '.join(others)} and {last}"
         return f"arm {arm.name} reads {readable} models, and this one is {model_type}"
     if arm.budget_tokens is None:
         return None
+    if context_tokens is None:
+        least = arm.least_budget_tokens
+        too_small = f"arm {arm.name} keeps {least} tokens whatever they hold: take {least} or more"
+        return too_small if arm.budget_tokens < least else None
     return _budget_fault(arm.name, arm.budget_tokens, context_tokens, arm.least_budget_tokens)
 
 

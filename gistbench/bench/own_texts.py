@@ -44,3 +44,20 @@ def with_own_texts(config: RunConfig) -> RunConfig:
             f"--haystack changes no document of {', '.join(tasks)}; add a niah task to --tasks"
         )
     return config.model_copy(update={"tasks": tasks, "samples": samples})
+
+
+def require_donors(config: RunConfig) -> None:
+    """Refuse questions that leave the swapped control no gists to swap in, before any work.
+
+    Raises:
+        UsageError: Names the first line without another context that has another answer.
+    """
+    if generators.OWN_DATA not in config.tasks:
+        return
+    alone = generators.line_without_donor(config.data_file, config.samples)
+    if alone is not None:
+        raise UsageError(
+            f"{config.data_file} line {alone} finds no other line with another context and "
+            "another answer, whose gists the swapped control could use; add one (questions to "
+            "one document alone show no leak), or leave the arm gist out"
+        )

@@ -25,7 +25,7 @@ from gistbench.arms.names import (
 from gistbench.bench.checkpoints import find_checkpoints
 from gistbench.bench.claim import claim
 from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Probe, TimingResult
-from gistbench.bench.own_texts import with_own_texts
+from gistbench.bench.own_texts import require_donors, with_own_texts
 from gistbench.bench.processes import run_worker
 from gistbench.bench.state import Display, Run
 from gistbench.config import RunConfig
@@ -71,7 +71,9 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     """
     config = with_own_texts(config)
     wanted = with_controls(config.models)
-    excluded = not_applicable(wanted, config.context_tokens)
+    # A user's contexts keep their lengths, which --context-tokens says nothing of.
+    length = None if set(config.tasks) == {generators.OWN_DATA} else config.context_tokens
+    excluded = not_applicable(wanted, length)
     arms = tuple(arm for arm in wanted if arm not in excluded)
     require_possible(arms)
     ruler.require_possible(config.tasks, samples=config.samples, split=config.split)
@@ -85,6 +87,8 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
             f"--samples {config.samples} leaves the swapped control no document with another "
             f"answer; pass --samples {least} or more"
         )
+    if "swapped" in arms:
+        require_donors(config)
     base = base_of(config.checkpoint, config.base, config.tuned_checkpoint)
     find_model(base)
     check_writable(folder)
@@ -93,7 +97,7 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
         display.say(f"{folder} already holds this run, complete; nothing to do")
         return folder
     found = _probe(state)
-    state.excluded = not_applicable(wanted, config.context_tokens, found.base.model_type)
+    state.excluded = not_applicable(wanted, length, found.base.model_type)
     state.arms = tuple(arm for arm in wanted if arm not in state.excluded)
     _choose_samples(state, found)
     for reason in state.excluded.values():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gistbench import generators, ruler
-from gistbench.errors import UsageError, did_you_mean
+from gistbench.errors import UsageError, did_you_mean, first_line
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import load_tokenizer, local_folder
 from gistbench.models.manifest import base_of
@@ -77,16 +77,22 @@ def _parts(run: RunRecord, record: SampleRecord, folder: Path, tokenizer: Any) -
     if record.task in ruler.TASKS:
         return _ruler_parts(run, record, folder)
     splits = {task.name: task.split for task in run.tasks}
-    _, context, question, _ = generators.build_document(
-        record.task,
-        tokenizer,
-        split=splits[record.task],
-        context_tokens=record.nominal_tokens or record.context_tokens,
-        index=record.index,
-        seed=record.seed,
-        text=run.settings.get("haystack"),
-        data_file=run.settings.get("data_file"),
-    )
+    try:
+        _, context, question, _ = generators.build_document(
+            record.task,
+            tokenizer,
+            split=splits[record.task],
+            context_tokens=record.nominal_tokens or record.context_tokens,
+            index=record.index,
+            seed=record.seed,
+            text=run.settings.get("haystack"),
+            data_file=run.settings.get("data_file"),
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"{record.sample_id} cannot be made again here ({first_line(error)}); a user's texts "
+            "must lie where they lay when the run began"
+        ) from error
     return context, question
 
 

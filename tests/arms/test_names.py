@@ -91,6 +91,13 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
         require_possible(("rag-64",))
 
 
+def test_where_contexts_have_their_own_lengths_only_a_presss_least_budget_counts() -> None:
+    assert not not_applicable(("full", "truncate-9000", "kv-snapkv-64"), None)
+    found = not_applicable(("full", "truncate-9000", "kv-snapkv-63"), None)
+    assert found == {"kv-snapkv-63": "arm kv-snapkv-63 keeps 64 tokens whatever they hold: take "
+                     "64 or more"}  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "least"), [("kv-snapkv", 64), ("kv-streaming-llm", 4)])
 def test_a_budget_below_what_a_press_always_keeps_is_not_applicable(name: str, least: int) -> None:
     found = not_applicable(("full", f"{name}-{least}", f"{name}-{least - 1}"), 160)

@@ -127,3 +127,50 @@ def test_own_questions_may_stand_beside_other_tasks(tmp_path: Path) -> None:
     settled = with_own_texts(config)
     assert settled.tasks == ("niah_passkey", "own_jsonl")
     assert settled.samples == len(COLOURS)
+
+
+def test_questions_to_one_document_alone_are_refused_before_any_work(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / "data.jsonl"
+    lines = [
+        {"context": "All of it was so.", "question": f"What was {what}?", "answer": colour}
+        for what, colour in (("the lamp", "green"), ("the door", "red"))
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"data\.jsonl line 1 finds no other line .* swapped"):
+        _start(settings(data_file=str(file), samples=None), tmp_path / "run")
+    assert not in_process.jobs
+    record, _ = _start(
+        settings(data_file=str(file), samples=None, models=("full",)), tmp_path / "run"
+    )
+    assert [arm.name for arm in record.arms] == ["full", "none"]
+
+
+def test_a_budget_is_held_against_the_users_contexts_and_not_against_the_default_length(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / "data.jsonl"
+    lines = [
+        {"context": "So it was. " * 30 + f"It was {c}.", "question": "It was", "answer": c}
+        for c in COLOURS
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    config = settings(
+        data_file=str(file), samples=None, models=("full", "truncate-60"), context_tokens=40
+    )
+    record, samples = _start(config, tmp_path / "run")
+    assert not record.not_applicable
+    assert {s.cache_tokens for s in samples if s.arm == "truncate-60"} == {60}
+
+
+def test_a_sample_whose_file_has_gone_is_one_sentence(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    file = _questions(tmp_path)
+    _, samples = _start(
+        settings(data_file=str(file), samples=None, models=("full",)), tmp_path / "run"
+    )
+    file.unlink()
+    with pytest.raises(UsageError, match="must lie where they lay when the run began"):
+        regenerate(tmp_path / "run", samples[0].sample_id)
