@@ -113,6 +113,8 @@ def measure_memory(criterion: Criterion, evidence: Evidence) -> Measurement | No
     if isinstance(pair, NotMeasured):
         return pair
     gist, full = pair
+    if reason := _other_length(evidence, gist.context_tokens):
+        return NotMeasured(not_measured=f"contexts were held at another length: {reason}")
     wanted = criterion.conditions.contexts
     if wanted is not None and gist.contexts_held != wanted:
         return NotMeasured(
@@ -128,6 +130,14 @@ def measure_memory(criterion: Criterion, evidence: Evidence) -> Measurement | No
         counted="exact reading",
         needed=lambda threshold: None,
     )
+
+
+def _other_length(evidence: Evidence, context_tokens: int) -> str | None:
+    """Why a merged run's figures at one length do not count at the judged one; None if they do."""
+    judged = [sample.context_tokens for sample in evidence.judged_samples(GIST)]
+    if not evidence.run.parts or (judged and min(judged) <= context_tokens <= max(judged)):
+        return None
+    return f"{context_tokens:,} tokens, and the run is judged at {evidence.judged_tokens:,}"
 
 
 def steady_pair(evidence: Evidence, field: str) -> tuple[SteadyState, SteadyState] | NotMeasured:
@@ -216,6 +226,8 @@ def measure_throughput(criterion: Criterion, evidence: Evidence) -> Measurement 
             return NotMeasured(not_measured=f"round {one.round_index}: {reason}")
     if len(pairs) < 2:
         return NotMeasured(not_measured=f"{len(pairs)} paired rounds; at least 2 are needed")
+    if reason := _other_length(evidence, pairs[0][0].context_tokens):
+        return NotMeasured(not_measured=f"rounds ran at another length: {reason}")
     speeds = [[found.tokens_per_second for found in side] for side in zip(*pairs, strict=True)]
     logs = log_ratios(speeds[0], speeds[1])
     return Measurement(

@@ -14,6 +14,8 @@ from gistbench.report.shown import Line
 SCORER_GAP = 0.02
 LENGTH_TOLERANCE = 0.01
 MAX_IN_A_LINE = 4
+OWN_HAYSTACK = "+haystack-"
+"""In the version of a task whose needles a user's own texts hide."""
 
 
 def validity_checks(evidence: Evidence) -> tuple[Check, ...]:
@@ -157,6 +159,16 @@ def _run_checks(evidence: Evidence) -> Iterator[Check]:
         status="WARNING" if dirty or dirty is None else "OK",
         text=f"{known}, with uncommitted changes" if dirty else known,
     )
+    own = [evidence.label(t) for t in evidence.run.tasks if OWN_HAYSTACK in t.version]
+    if own:
+        text, details = _listed(own, "")
+        yield Check(
+            id="own_haystack",
+            title="Needles lie in the shipped haystack",
+            status="WARNING",
+            text=f"a user's own texts hide them, which training may have seen: {text}",
+            details=details,
+        )
     warned: dict[str, list[str]] = {}
     for arm in arms:
         for warning in arm.warnings:

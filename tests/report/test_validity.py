@@ -220,3 +220,12 @@ def test_a_finding_that_holds_for_many_arms_is_short_with_all_of_them_behind_it(
     row = next(row for row in shown_checks(evidence) if row.id == "scorers")
     assert row.text.startswith("full-tuned on niah_digits_40: exact 0.0 %, contained 100.0 %")
     assert "; and " in row.text and len(row.details) >= 4
+
+
+def test_a_haystack_of_the_users_own_is_said_above_the_score(read):
+    run = LadderRun(tasks=("niah_passkey", "niah_uuid"), arms=("gist", "swapped", "none"))
+    own = {"niah_passkey": {"version": "1.2+haystack-0123456789ab"}}
+    assert "own_haystack" not in statuses(read(run))
+    found = {check.id: check for check in validity_checks(read(run.but(task_changes=own)))}
+    assert found["own_haystack"].status == "WARNING"
+    assert found["own_haystack"].text.endswith("training may have seen: niah_passkey")

@@ -7,6 +7,7 @@ from gistbench.report.criteria import load_criteria
 from gistbench.report.measured import Measurement
 from gistbench.report.statistics import Estimate
 from gistbench.report.verdicts import judge, judge_run, score
+from tests.fixtures.ladder_run import LadderRun
 
 BLOCK = load_criteria()
 
@@ -301,3 +302,22 @@ def test_another_precision_is_shown_where_the_run_has_it(gpu_run, read):
     )
     lines = {line.label: line.text for line in verdicts(read(run))["vram"].beside}
     assert "96.2 % less" in lines["NF4 gists against bf16 full context"]
+
+
+def test_memory_and_speed_of_another_length_do_not_count_at_the_judged_one(read):
+    run = LadderRun(
+        tasks=("niah_passkey",), lengths=(512, 4925), arms=("gist", "full", "swapped", "none")
+    )
+    found = verdicts(read(run))
+    assert (found["vram"].outcome, found["throughput"].outcome) == ("PASS", "PASS")
+
+    def longer(arm):
+        held = arm.steady_many.model_copy(update={"context_tokens": 4925})
+        rounds = tuple(r.model_copy(update={"context_tokens": 4925}) for r in arm.throughput_rounds)
+        return arm.model_copy(update={"steady_many": held, "throughput_rounds": rounds})
+
+    arms = tuple(longer(arm) if arm.name in ("gist", "full") else arm for arm in run.record().arms)
+    found = verdicts(read(run.but(run_changes={"arms": arms})))
+    for name in ("vram", "throughput"):
+        assert found[name].outcome == "NOT_MEASURED"
+        assert "4,925 tokens, and the run is judged at 512" in found[name].reason
