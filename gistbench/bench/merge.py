@@ -298,7 +298,8 @@ def _commands(part: Part) -> list[str]:
     """The command lines behind a part: its own, or those of the runs that it was merged from."""
     if not part.run.parts:
         return [part.run.command]
-    return [command for _, command in dict.fromkeys((p.created, p.command) for p in part.run.parts)]
+    # A run of several lengths is one command, and a part for each of them.
+    return list(dict.fromkeys(found.command for found in part.run.parts))
 
 
 def _part_records(part: Part) -> tuple[PartRecord, ...]:

@@ -220,7 +220,7 @@ def test_a_merged_run_is_merged_again_with_every_length_asked(
     longer = next(task for task in record.tasks if task.context_tokens == 200)
     assert evidence.was_asked("full", longer)
     assert not evidence.was_asked("gist", longer)
-    assert record.command.count("--output") == 4
+    assert record.command.count("--output") == 4, "three runs and the merging of them"
     assert "gistbench merge part-1 part-2 part-3 --output merged" in record.command
 
 
