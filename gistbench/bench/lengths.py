@@ -9,7 +9,8 @@ from gistbench.bench.run import run
 from gistbench.bench.state import Display
 from gistbench.config import RunConfig
 from gistbench.errors import TooLongError, UsageError
-from gistbench.storage import check_writable, write_run
+from gistbench.records import RunRecord
+from gistbench.storage import RUN_FILE, check_writable, read_json, write_run
 
 LENGTHS_FOLDER = "lengths"
 
@@ -46,6 +47,7 @@ def run_lengths(config: RunConfig, folder: Path, *, display: Display, command: s
             f"{folder} is in use by something else than a run of several lengths; choose another "
             "--output"
         )
+    _require_all_kept(lengths, folder)
     check_writable(folder)
     parts, notes = [], []
     for length in lengths:
@@ -68,3 +70,21 @@ def run_lengths(config: RunConfig, folder: Path, *, display: Display, command: s
     )
     write_run(folder, record, samples, memory)
     return folder
+
+
+def _require_all_kept(lengths: tuple[int, ...], folder: Path) -> None:
+    """Refuse to write a finished run anew with lengths missing; more of them are welcome.
+
+    Raises:
+        UsageError: Names what would be missing.
+    """
+    if not (folder / RUN_FILE).is_file():
+        return
+    before = read_json(folder / RUN_FILE, RunRecord).settings
+    known = (before["context_tokens"], *before.get("lengths", ()))
+    missing = [f"{length:,}" for length in known if length not in lengths]
+    if missing:
+        raise UsageError(
+            f"{folder} holds a run that has contexts of {', '.join(missing)} tokens too; name them "
+            "in --lengths, or choose another --output"
+        )

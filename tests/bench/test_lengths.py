@@ -83,3 +83,15 @@ def test_lengths_that_make_no_axis_are_refused(
     with pytest.raises(UsageError, match="--lengths"):
         start(settings(lengths=lengths), tmp_path)
     assert not in_process.jobs
+
+
+def test_a_finished_run_is_never_written_anew_with_a_length_less(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    start(settings(models=("full",), samples=2, lengths=(LONGER, 240)), tmp_path)
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(UsageError, match="contexts of 240 tokens too; name them in --lengths"):
+        start(settings(models=("full",), samples=2, lengths=(LONGER,)), tmp_path)
+    assert (tmp_path / "run.json").read_bytes() == before
+    more = start(settings(models=("full",), samples=2, lengths=(LONGER, 240, 180)), tmp_path)
+    assert [task.context_tokens for task in more.tasks] == [CONTEXT_TOKENS, LONGER, 240, 180]
