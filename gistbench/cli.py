@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from gistbench import __version__
 from gistbench.config import (
@@ -118,10 +118,10 @@ def run(
     """
     if (judge is None) != (judge_url is None):
         raise UsageError("a judge is a model and its endpoint; give both --judge and --judge-url")
-    if judge is not None:
-        from gistbench.judge.endpoint import require_client
+    if judge_url is not None:
+        from gistbench.judge.endpoint import require_endpoint
 
-        require_client()
+        require_endpoint(judge_url, "--judge-url")
     fields = load_yaml(config) if config is not None else {}
     if settings is not None:
         fields = merge(fields, settings.model_dump(mode="json", exclude_unset=True))
@@ -276,7 +276,8 @@ def tasks() -> None:
     """List the tasks and task groups that ship, and lm-eval's own that arms can run."""
     from gistbench import generators, ruler
 
-    table = Table("task", "language", "default length", "chance floor", "stops at")
+    name_column = Column("task", no_wrap=True)
+    table = Table(name_column, "language", "default length", "chance floor", "stops at")
     for name in generators.task_names():
         metadata = generators.task_definition(name)["metadata"]
         table.add_row(
@@ -380,8 +381,6 @@ def _command(config: RunConfig) -> str:
         flag = "--" + name.replace("_", "-")
         if value is True:
             words.append(flag)
-        elif isinstance(value, list) and all(isinstance(item, int) for item in value):
-            words += [f"{flag} {item}" for item in value]
         elif isinstance(value, list):
             words.append(f"{flag} {shlex.quote(','.join(map(str, value)))}")
         elif value is not None and value is not False:  # 0 is a value, and equal to False

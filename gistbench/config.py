@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gistbench.errors import UsageError, did_you_mean
 
@@ -167,8 +167,8 @@ class RunConfig(Config):
     data_file: str | None = Field(
         None, description="JSON lines of context, question and answer: the task own_jsonl"
     )
-    lengths: tuple[int, ...] = Field(
-        (), description="further context lengths on the same arms and tasks; none decides a verdict"
+    lengths: tuple[int | str, ...] = Field(
+        (), description="further context lengths, separated by commas; none decides a verdict"
     )
     samples: int | None = Field(None, ge=1, description="default: 200, or what the time allows")
     time_budget_seconds: float | None = Field(
@@ -191,6 +191,21 @@ class RunConfig(Config):
         False, description="accept weights other than those the checkpoint was trained on"
     )
     trust_remote_code: bool = Field(False, description="run code that a model brings")
+
+    @field_validator("lengths", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> tuple[int, ...]:
+        """Whole numbers, however a command line or a file has separated them."""
+        parts = value if isinstance(value, (list, tuple)) else (value,)
+        words = [word.strip() for part in parts for word in str(part).split(",")]
+        if not all(word.isdecimal() for word in words):
+            raise ValueError("lengths are whole numbers of tokens, separated by commas")
+        return tuple(int(word) for word in words)
+
+    @property
+    def all_lengths(self) -> tuple[int, ...]:
+        """Every context length of the run, the one that criteria are judged at first."""
+        return (self.context_tokens, *(int(length) for length in self.lengths))
 
 
 # ----------------------------------------------------------------------------------------- files

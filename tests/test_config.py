@@ -131,3 +131,16 @@ def test_overrides_win_field_by_field() -> None:
 @pytest.mark.parametrize("kind", [TrainConfig, RunConfig])
 def test_defaults_survive_json(kind: type[Any]) -> None:
     assert kind.model_validate_json(kind().model_dump_json()) == kind()
+
+
+@pytest.mark.parametrize("written", ["256,1024", ("256,1024",), [256, 1024], ("256", "1024")])
+def test_lengths_are_numbers_however_they_are_separated(written: Any) -> None:
+    config = RunConfig(context_tokens=512, lengths=written)
+    assert config.lengths == (256, 1024)
+    assert config.all_lengths == (512, 256, 1024)
+
+
+@pytest.mark.parametrize("written", ["256;1024", "long", "25.6", "-4"])
+def test_lengths_that_are_no_numbers_are_refused(written: str) -> None:
+    with pytest.raises(UsageError, match="lengths are whole numbers of tokens"):
+        validate(RunConfig, {"lengths": written}, "command line")

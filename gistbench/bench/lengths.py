@@ -30,9 +30,9 @@ def run_lengths(config: RunConfig, folder: Path, *, display: Display, command: s
     Raises:
         UsageError: As in `run`; or a length is named twice, or is no length of the data.
     """
-    lengths = (config.context_tokens, *config.lengths)
+    lengths = config.all_lengths
     if len(set(lengths)) < len(lengths) or min(lengths) < 32:
-        shown = " ".join(str(length) for length in config.lengths)
+        shown = ",".join(str(length) for length in config.lengths)
         raise UsageError(
             f"--lengths {shown} must name lengths of 32 tokens or more, each once and none of them "
             f"the {config.context_tokens} of --context-tokens; mend it"
@@ -49,7 +49,7 @@ def run_lengths(config: RunConfig, folder: Path, *, display: Display, command: s
         )
     _require_all_kept(lengths, folder)
     check_writable(folder)
-    parts, notes = [], []
+    parts, beyond = [], []
     for length in lengths:
         single = config.model_copy(update={"context_tokens": length, "lengths": ()})
         display.say(f"contexts of {length:,} tokens")
@@ -58,9 +58,14 @@ def run_lengths(config: RunConfig, folder: Path, *, display: Display, command: s
         except TooLongError as error:
             if length == config.context_tokens:
                 raise
-            notes.append(f"contexts of {length:,} tokens are not applicable: {error}")
-            display.say(notes[-1])
+            display.say(f"not applicable: {error}")
+            beyond.append(length)
     record, samples, memory = joined(parts)
+    notes = [
+        f"contexts of {length:,} tokens are not applicable: with gists, question and answer they "
+        f"exceed the {record.base.max_positions:,} positions of {record.base.name}"
+        for length in beyond
+    ]
     record = record.model_copy(
         update={
             "command": command,

@@ -8,18 +8,15 @@ prompts of every task and length that two of them share.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from gistbench.arms.names import find_arm_name
+from gistbench.bench.parts import Cell, Part, read_part, require_alike
 from gistbench.errors import UsageError
 from gistbench.records import (
     ArmRecord,
-    CheckpointRecord,
     MemoryRecord,
     NotMeasured,
     PartRecord,
@@ -29,42 +26,12 @@ from gistbench.records import (
 )
 from gistbench.storage import (
     MEMORY_FILE,
-    RUN_FILE,
     SAMPLES_FILE,
     check_writable,
-    read_json,
     read_jsonl,
     stored,
     write_run,
 )
-
-Cell = tuple[str, int]
-"""A task at one length."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A finished run that is merged."""
-
-    folder: Path
-    run: RunRecord
-    samples: tuple[SampleRecord, ...]
-
-    @property
-    def tasks(self) -> dict[Cell, TaskRecord]:
-        """Its tasks by name and length."""
-        return {(task.name, task.context_tokens): task for task in self.run.tasks}
-
-    @property
-    def judged_tokens(self) -> int:
-        """The length of its first task: that of its memory readings and timing rounds."""
-        return self.run.tasks[0].context_tokens
-
-    def cell(self, sample: SampleRecord) -> Cell:
-        """Where a sample belongs; runs of one length did not always say it."""
-        if sample.nominal_tokens is not None:
-            return sample.task, sample.nominal_tokens
-        return next(cell for cell in self.tasks if cell[0] == sample.task)
 
 
 def merge(folders: Sequence[Path], output: Path, *, packed: bool = False) -> Path:
@@ -100,10 +67,10 @@ def joined(
     Raises:
         UsageError: A part is no finished run, or the parts do not belong together.
     """
-    parts = [_read(folder) for folder in folders]
+    parts = [read_part(folder) for folder in folders]
     # Each with each: the first need not have what two others share.
     for one, other in combinations(parts, 2):
-        _require_alike(one, other)
+        require_alike(one, other)
     samples, notes = _samples(parts)
     record = _record(parts, samples, notes)
     memory = [
@@ -113,57 +80,6 @@ def joined(
         if tick.arm == arm.name
     ]
     return record, samples, memory
-
-
-def _read(folder: Path) -> Part:
-    run = read_json(folder / RUN_FILE, RunRecord)
-    return Part(folder, run, tuple(read_jsonl(folder / SAMPLES_FILE, SampleRecord)))
-
-
-def _require_alike(first: Part, other: Part) -> None:
-    """Refuse parts whose answers could differ for another reason than their arms.
-
-    Raises:
-        UsageError: Names the first thing that differs.
-    """
-    compared: dict[str, Callable[[RunRecord], Any]] = {
-        "base weights": lambda run: run.base.fingerprint[:16],
-        "dtype": lambda run: run.base.dtype,
-        "quantization": lambda run: run.base.quantization,
-        "device": lambda run: run.provenance.device_name,
-        "gistbench version": lambda run: run.provenance.gistbench_version,
-    }
-    for name, value in compared.items():
-        _require_equal(first, other, name, value(first.run), value(other.run))
-    for name in ("checkpoint", "tuned_checkpoint"):
-        mine: CheckpointRecord | None = getattr(first.run, name)
-        theirs: CheckpointRecord | None = getattr(other.run, name)
-        if mine is not None and theirs is not None:
-            _require_equal(first, other, name, mine.sha256[:16], theirs.sha256[:16])
-    theirs_by_name = {arm.name: arm for arm in other.run.arms}
-    for arm in first.run.arms:
-        again = theirs_by_name.get(arm.name)
-        if again is not None and not find_arm_name(arm.name).is_control:
-            _require_equal(first, other, f"weights of {arm.name}", arm.weights, again.weights)
-        if again is not None:
-            _require_equal(first, other, f"packages of {arm.name}", arm.packages, again.packages)
-    for one, two in product(first.run.tasks, other.run.tasks):
-        if one.name == two.name:  # also at other lengths: a user's texts are part of the version
-            _require_equal(first, other, f"version of {one.name}", one.version, two.version)
-            _require_equal(first, other, f"split of {one.name}", one.split, two.split)
-    for cell in first.tasks.keys() & other.tasks.keys():
-        one, two = first.tasks[cell], other.tasks[cell]
-        name = f"samples of {cell[0]} at {cell[1]:,} tokens"
-        mine_, theirs_ = ((t.num_samples, t.samples_sha256[:16]) for t in (one, two))
-        _require_equal(first, other, name, mine_, theirs_)
-
-
-def _require_equal(first: Part, other: Part, name: str, mine: Any, theirs: Any) -> None:
-    if mine != theirs:
-        raise UsageError(
-            f"{first.folder} and {other.folder} do not belong together: {name} {mine} and "
-            f"{theirs}; merge runs that differ in arms, tasks or lengths alone"
-        )
 
 
 def _samples(parts: Sequence[Part]) -> tuple[list[SampleRecord], list[str]]:

@@ -10,7 +10,7 @@ from gistbench.bench.job import Job
 from gistbench.evaluation.documents import own_fields, own_scores
 from gistbench.evaluation.lm import ArmLM
 from gistbench.measurement import MemorySampler
-from gistbench.records import NotMeasured, PhaseRecord, SampleRecord, TaskRecord
+from gistbench.records import NotMeasured, PhaseRecord, SampleRecord, SteadyState, TaskRecord
 
 EXCERPT_CHARACTERS = 300
 
@@ -26,6 +26,13 @@ def phase_records(job: Job, sampler: MemorySampler) -> tuple[PhaseRecord, ...]:
         return sampler.phases()
     shared = {"device_used_peak_bytes": at_once(job)}
     return tuple(phase.model_copy(update=shared) for phase in sampler.phases())
+
+
+def own_memory(job: Job, state: SteadyState | NotMeasured) -> SteadyState | NotMeasured:
+    """What this process held; the device's memory is everybody's where arms answered at once."""
+    if job.parallel_arms == 1 or isinstance(state, NotMeasured):
+        return state
+    return state.model_copy(update={"device_used_bytes": at_once(job)})
 
 
 def sample_record(
@@ -65,8 +72,7 @@ def sample_record(
         entropy_bits=doc.get("entropy_bits"),
         nominal_tokens=nominal_tokens,
         scores=own_scores(task, entry),
-        **response.model_dump(exclude={"timing"}),
-        timing=response.timing if job.parallel_arms == 1 else at_once(job),
+        **response.model_dump(),
     )
 
 

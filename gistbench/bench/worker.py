@@ -29,12 +29,18 @@ from gistbench.bench.job import (
     TimingResult,
 )
 from gistbench.bench.loaded import Loaded, load, resolve_device
-from gistbench.bench.recording import phase_records, sample_record, task_record
+from gistbench.bench.recording import (
+    at_once,
+    own_memory,
+    phase_records,
+    sample_record,
+    task_record,
+)
 from gistbench.bench.systems import steady_state, throughput_round
 from gistbench.errors import GistbenchError, TooLongError, UsageError
 from gistbench.evaluation.answers import AnswerFile
 from gistbench.evaluation.lm import ArmLM
-from gistbench.measurement import MemorySampler, provenance, timed
+from gistbench.measurement import MemorySampler, package_versions, provenance, timed
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
 from gistbench.models.prompts import PromptTokens
@@ -42,6 +48,8 @@ from gistbench.records import ArmRecord, NotMeasured, SampleRecord, TaskRecord
 from gistbench.storage import read_json, write_json, write_jsonl
 
 SAMPLES_FOLDER = "samples"
+COMPUTING = ("torch", "transformers", "peft", "bitsandbytes", "kvpress")
+"""Packages another version of which may answer otherwise."""
 
 
 def emit(event: Event) -> None:
@@ -191,8 +199,8 @@ def evaluate(job: Job) -> None:
         loaded.engine.warm_up(prompts[0])
         samples, tasks = _answer(job, loaded, foreign)
         steady = SteadyResult(
-            one=steady_state(loaded.engine, sampler, prompts, 1),
-            many=steady_state(loaded.engine, sampler, prompts, job.contexts_held),
+            one=own_memory(job, steady_state(loaded.engine, sampler, prompts, 1)),
+            many=own_memory(job, steady_state(loaded.engine, sampler, prompts, job.contexts_held)),
         )
     about = loaded.engine.arm.about
     arm = ArmRecord(
@@ -233,6 +241,8 @@ def _answer(
         "dtype": loaded.record.dtype,
         "quantization": job.quantization,
         "device": loaded.engine.device.partition(":")[0],
+        "segmented": loaded.engine.reader.segmented,
+        "packages": {n: v for n, v in package_versions().items() if n in COMPUTING},
     }
 
     def progress(task: str, done: int, total: int, resumed: bool) -> None:
@@ -244,6 +254,7 @@ def _answer(
         identity=identity,
         answers=AnswerFile(Path(job.folder) / f"{job.arm}.answers.jsonl"),
         progress=progress,
+        untimed=at_once(job) if job.parallel_arms > 1 else None,
     )
     _build(job, str(loaded.engine.base.folder))  # here what a user can mend is one sentence
     manager = TaskManager(

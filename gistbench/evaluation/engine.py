@@ -11,7 +11,7 @@ from gistbench.core.cache import ContextCache
 from gistbench.models.decode import answer
 from gistbench.models.loading import BaseModel
 from gistbench.models.prompts import PromptTokens
-from gistbench.records import Phase, Record, Timing
+from gistbench.records import NotMeasured, Phase, Record, Timing
 
 PhaseMarker = Callable[[Phase], AbstractContextManager[object]]
 
@@ -31,7 +31,7 @@ class Response(Record):
     question_tokens: int
     cache_tokens: int
     cache_bytes: int
-    timing: Timing
+    timing: Timing | NotMeasured
     donor_sample_id: str | None = None
 
 

@@ -17,6 +17,7 @@ from gistbench.evaluation.answers import AnswerFile, answer_key
 from gistbench.evaluation.documents import own_fields
 from gistbench.evaluation.engine import Engine, Response
 from gistbench.models.prompts import PromptTokens, split_prompts
+from gistbench.records import NotMeasured
 
 TOKENISE_AT_ONCE = 64
 
@@ -40,6 +41,7 @@ class ArmLM(LM):
         identity: dict[str, Any],
         answers: AnswerFile | None = None,
         progress: Progress | None = None,
+        untimed: NotMeasured | None = None,
     ) -> None:
         super().__init__()
         self.engine = engine
@@ -47,6 +49,7 @@ class ArmLM(LM):
         self.identity = identity
         self.answers = answers
         self.progress = progress
+        self.untimed = untimed
         self.responses: dict[str, Response] = {}
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -150,6 +153,8 @@ class ArmLM(LM):
         if kept is not None:
             return kept, True
         responses = self.engine.respond(prompts, until=until, max_new_tokens=max_new_tokens)
+        if self.untimed is not None:  # kept with the answers, whoever goes on with them
+            responses = [r.model_copy(update={"timing": self.untimed}) for r in responses]
         if self.answers is not None:
             self.answers.put(key, responses)
         return responses, False

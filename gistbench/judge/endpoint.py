@@ -13,27 +13,30 @@ MAX_RETRIES = 4
 TIMEOUT_SECONDS = 60.0
 
 
-def require_client() -> None:
-    """Refuse to judge without the client's package.
+def require_endpoint(url: str, flag: str = "--url") -> None:
+    """Refuse to judge without the client's package, or at what is no address.
+
+    Args:
+        url: Of the endpoint.
+        flag: It was given in.
 
     Raises:
-        PrerequisiteError: It is not installed.
+        PrerequisiteError: The package is not installed.
+        UsageError: The address is none.
     """
     if find_spec("openai") is None:
         raise PrerequisiteError(
             "a judge needs openai, not installed here; run `pip install openai`"
         )
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{flag} {url} is no address; write for instance http://localhost:8000/v1")
 
 
 class Endpoint:
     """Asks one model, greedily; the client waits and asks again where that may help."""
 
     def __init__(self, model: str, url: str) -> None:
-        require_client()
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(
-                f"--url {url} is no address; write for instance http://localhost:8000/v1"
-            )
+        require_endpoint(url)
         import openai
 
         self.model = model

@@ -3,7 +3,7 @@
 Nothing here knows about models, and importing it loads neither torch nor NVML.
 """
 
-from gistbench.measurement.environment import provenance
+from gistbench.measurement.environment import package_versions, provenance
 from gistbench.measurement.nvml import NvmlDevice
 from gistbench.measurement.sampler import MemorySampler
 from gistbench.measurement.sources import Snapshot
@@ -14,6 +14,7 @@ __all__ = [
     "NvmlDevice",
     "Snapshot",
     "Stopwatch",
+    "package_versions",
     "provenance",
     "synchronize",
     "timed",

@@ -48,7 +48,7 @@ def provenance(device: str, repository: Path | None = None) -> Provenance:
         git_dirty=dirty,
         python=platform.python_version(),
         platform=platform.platform(),
-        packages={name: version for name in PACKAGES if (version := _version(name))},
+        packages=package_versions(),
         device=device,
         device_name=name or cpu_name(),
         num_cpu_cores=num_cpu_cores(),
@@ -128,6 +128,11 @@ def _gpu(device: str) -> tuple[str | None, str | None, str | None, int | None]:
         return name, opened.driver_version(), cuda, total
     finally:
         opened.close()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, as far as they are installed."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
 
 
 def _own_version() -> str:

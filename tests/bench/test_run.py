@@ -478,6 +478,9 @@ def test_arms_at_once_go_on_in_turn_where_they_stopped(
     in_process.stop_after = None
     start(settings(), tmp_path)
     assert without_times(tmp_path) == without_times(finished[0])
+    # What was answered beside others keeps no time, whoever goes on.
+    untimed = [s for s in samples_of(tmp_path) if isinstance(s.timing, NotMeasured)]
+    assert 0 < len(untimed) < len(samples_of(tmp_path))
 
 
 def test_a_context_too_short_for_the_needle_is_refused(
