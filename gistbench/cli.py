@@ -435,7 +435,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             cause = cause.__cause__
         if isinstance(cause, ValidationError):
             _refuse(f"command line: {first_problem(cause)}; see `gistbench COMMAND --help`")
-        _refuse(f"{str(error).strip().rstrip('.')}; see `gistbench COMMAND --help`")
+        said = str(error).strip()
+        said = said if said.endswith("...") else said.rstrip(".")
+        _refuse(f"{said}; see `gistbench COMMAND --help`")
     except KeyboardInterrupt:
         Console(stderr=True).print("\ngistbench: stopped; the same command goes on from here")
         sys.exit(130)

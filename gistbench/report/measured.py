@@ -11,6 +11,9 @@ from gistbench.report.evidence import Evidence
 from gistbench.report.shown import Line
 from gistbench.report.statistics import Estimate
 
+OWN_HAYSTACK = "+haystack-"
+"""In the version of a task whose needles a user's own texts hide."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -38,6 +41,11 @@ Measure = Callable[[Criterion, Evidence], Measurement | NotMeasured]
 
 def unfit_task(task: TaskRecord) -> str | None:
     """Why no criterion may be judged on a task as it ran; None when one may."""
+    if OWN_HAYSTACK in task.version:
+        return (
+            f"the haystack of {task.name} was the user's own, which training may have seen; the "
+            "criteria are about the shipped tasks"
+        )
     if task.split != "test":
         return f"this run used the {task.split} split, which recipes are chosen on"
     if task.generation.get("do_sample") or (task.generation.get("num_beams") or 1) != 1:

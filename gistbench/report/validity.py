@@ -9,13 +9,12 @@ from gistbench.records import ArmRecord
 from gistbench.report.card import SEVERITY, Check
 from gistbench.report.controls import control_findings, exact, grouped_controls
 from gistbench.report.evidence import PASSKEY_FAMILY, Evidence
+from gistbench.report.measured import OWN_HAYSTACK
 from gistbench.report.shown import Line
 
 SCORER_GAP = 0.02
 LENGTH_TOLERANCE = 0.01
 MAX_IN_A_LINE = 4
-OWN_HAYSTACK = "+haystack-"
-"""In the version of a task whose needles a user's own texts hide."""
 
 
 def validity_checks(evidence: Evidence) -> tuple[Check, ...]:

@@ -229,3 +229,15 @@ def test_a_haystack_of_the_users_own_is_said_above_the_score(read):
     found = {check.id: check for check in validity_checks(read(run.but(task_changes=own)))}
     assert found["own_haystack"].status == "WARNING"
     assert found["own_haystack"].text.endswith("training may have seen: niah_passkey")
+
+
+def test_a_haystack_of_the_users_own_decides_no_criterion(read):
+    run = LadderRun(tasks=("niah_passkey",), arms=("gist", "full", "swapped", "none"))
+    own = {"niah_passkey": {"version": "1.2+haystack-0123456789ab"}}
+    before, after = (
+        {verdict.id: verdict for verdict in judge_run(load_criteria(), read(case))}
+        for case in (run, run.but(task_changes=own))
+    )
+    assert before["passkey_accuracy"].outcome != "NOT_MEASURED"
+    assert after["passkey_accuracy"].outcome == "NOT_MEASURED"
+    assert "the user's own" in after["passkey_accuracy"].reason
