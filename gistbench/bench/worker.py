@@ -48,7 +48,16 @@ from gistbench.records import ArmRecord, NotMeasured, SampleRecord, TaskRecord
 from gistbench.storage import read_json, write_json, write_jsonl
 
 SAMPLES_FOLDER = "samples"
-COMPUTING = ("torch", "transformers", "peft", "bitsandbytes", "kvpress")
+COMPUTING = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "kvpress",
+    "sentence-transformers",
+    "usearch",
+    "bm25s",
+)
 """Packages another version of which may answer otherwise."""
 
 

@@ -24,6 +24,9 @@ PACKAGES = (
     "numpy",
     "datasets",
     "kvpress",
+    "sentence-transformers",
+    "usearch",
+    "bm25s",
 )
 
 _PACKAGE = Path(__file__).resolve().parents[1]
