@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +32,7 @@ class RagBM25(Retrieval):
     ) -> list[int]:
         """Rank this context's chunks; of equals the earlier one comes first."""
         require_packages(self.about)
-        import bm25s
-
+        bm25s = _bm25s()
         corpus = [_words(chunk) for chunk in chunks]
         known = {word for words in corpus for word in words}
         asked = [word for word in _words(question) if word in known]
@@ -42,6 +43,15 @@ class RagBM25(Retrieval):
             index.index(corpus, show_progress=False)
             scores = index.get_scores(asked)
         return [int(place) for place in np.argsort(-scores, kind="stable")[:count]]
+
+
+def _bm25s() -> Any:
+    # Where JAX is installed bm25s calls it once while it is imported, for a kernel that is not used
+    # here; JAX then takes three quarters of the GPU's memory, which the arm would be charged with.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import bm25s
+
+    return bm25s
 
 
 def _words(text: str) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import gistbench
 from gistbench.arms.base import Arm, Prompt, Reader
 from gistbench.arms.catalog import find_arm
 from gistbench.arms.rag import Rag, search
@@ -365,3 +369,23 @@ def test_minilm_from_its_package_finds_the_needle(engine: Engine, prompts: list[
     arm = Rag(64)
     assert arm.nearest(engine.reader, "What is the pass key?", chunks, 1) == [1]
     assert arm.read(engine.reader, prompts[:2]).num_slots <= 64
+
+
+def test_bm25_leaves_the_gpu_alone_where_jax_is_installed(tmp_path: Path) -> None:
+    # JAX, when bm25s calls it on a GPU, takes three quarters of the memory.
+    pytest.importorskip("bm25s")
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "jax" / "lax.py").write_text(
+        "import os\nprint('JAX on', os.environ.get('JAX_PLATFORMS', 'any device'))\n"
+        "def top_k(scores, k): return scores, scores\n",
+        encoding="utf-8",
+    )
+    code = "from gistbench.arms.rag_bm25 import _bm25s; _bm25s()"
+    path = os.pathsep.join([str(tmp_path), str(Path(gistbench.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    environment.pop("JAX_PLATFORMS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "JAX on cpu\n"

@@ -1,0 +1,42 @@
+"""The entry point: what a user can mend becomes one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import CycloptsError
+from pydantic import ValidationError
+from rich.console import Console
+
+from gistbench.cli.app import app
+from gistbench.config import first_problem
+from gistbench.errors import GistbenchError
+
+EXIT_USAGE = 2
+
+
+def _refuse(message: str) -> None:
+    line = f"gistbench: {' '.join(message.split())}"
+    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    sys.exit(EXIT_USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; turn what the user can mend into one line and exit code 2."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except GistbenchError as error:
+        _refuse(str(error))
+    except CycloptsError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ValidationError):
+            cause = cause.__cause__
+        if isinstance(cause, ValidationError):
+            _refuse(f"command line: {first_problem(cause)}; see `gistbench COMMAND --help`")
+        said = str(error).strip()
+        said = said if said.endswith("...") else said.rstrip(".")
+        _refuse(f"{said}; see `gistbench COMMAND --help`")
+    except KeyboardInterrupt:
+        Console(stderr=True).print("\ngistbench: stopped; the same command goes on from here")
+        sys.exit(130)
