@@ -1,8 +1,13 @@
-"""A run directory belongs to its settings: the same ones go on there, others are refused."""
+"""A run directory belongs to its settings: the same ones go on there, others are refused.
+
+Only the arms of an unfinished run may be others than before, since no arm's answers depend on
+another arm: one that fails can be left out. The record names those that were.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,7 @@ def claim(state: Run) -> bool:
     # Also what the names in the settings stand for: a checkpoint trained anew is another one.
     claimed = {
         **settings,
+        "left_out": [],
         "checkpoint_sha256": state.checkpoints.gist_sha256,
         "tuned_checkpoint_sha256": state.checkpoints.tuned_sha256,
         "gistbench_version": __version__,
@@ -35,7 +41,12 @@ def claim(state: Run) -> bool:
     }
     # Without a probe nothing was measured yet: settings that were refused can be mended.
     if started.is_file() and (state.work / "probe.json").is_file():
-        _require_same(json.loads(started.read_text(encoding="utf-8")), claimed, state.folder)
+        before = json.loads(started.read_text(encoding="utf-8"))
+        left_out = _left_out(before, state.config.models)
+        _require_same(before | {"models": claimed["models"], "left_out": []}, claimed, state.folder)
+        write_atomically(started, json.dumps(claimed | {"left_out": left_out}, indent=2) + "\n")
+        if left_out:
+            state.notes.append(f"begun with arms that were left out later: {', '.join(left_out)}")
         state.display.say(f"going on with the run in {state.folder}")
         return True
     occupied = not started.is_file() and state.folder.exists()
@@ -45,6 +56,11 @@ def claim(state: Run) -> bool:
         )
     write_atomically(started, json.dumps(claimed, indent=2) + "\n")
     return True
+
+
+def _left_out(before: dict[str, Any], models: Sequence[str]) -> list[str]:
+    """Arms that the run was begun with, now or earlier, and that it goes on without."""
+    return [arm for arm in (*before.get("left_out", ()), *before["models"]) if arm not in models]
 
 
 def _require_unchanged(state: Run, record: RunRecord) -> None:

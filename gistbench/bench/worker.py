@@ -82,10 +82,13 @@ def main() -> None:
     except GistbenchError as error:
         emit(Event(kind="error", text=str(error), too_long=isinstance(error, TooLongError)))
         sys.exit(2)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        # The second is CUDA's own, where another process took what was left.
+        if "out of memory" not in str(error):
+            raise
         fewer = f"--batch-size {job.batch_size // 2}" if job.batch_size > 1 else "a larger GPU"
         text = f"the {job.arm} arm ran out of GPU memory; repeat the command with {fewer}"
-        emit(Event(kind="error", text=f"{text} and another --output"))
+        emit(Event(kind="error", text=f"{text} and another --output, or without this arm"))
         sys.exit(2)
     emit(Event(kind="done"))
 

@@ -256,6 +256,25 @@ def test_other_settings_are_refused_in_an_unfinished_folder_too(
         start(settings(seed=3), tmp_path)
 
 
+def test_an_unfinished_run_goes_on_without_an_arm_and_names_it(
+    finished: Finished, settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    in_process.stop_after = 8
+    with pytest.raises(KeyboardInterrupt):
+        start(settings(models=("gist", "truncate-8", "full")), tmp_path)
+    for models in (("gist", "mean-pool-8", "full"), ("gist", "full", "mean-pool-4")):
+        in_process.stop_after = len(in_process.answered) + 1
+        with pytest.raises(KeyboardInterrupt):
+            start(settings(models=models), tmp_path)
+    in_process.stop_after = None
+    record = start(settings(models=("gist", "full")), tmp_path)
+    # Its answers are those of a run that never knew the other arms, and none was given twice.
+    assert without_times(tmp_path) == without_times(finished[0])
+    assert len(in_process.answered) == len(set(in_process.answered))
+    left_out = "truncate-8, mean-pool-8, mean-pool-4"
+    assert record.notes[-1] == f"begun with arms that were left out later: {left_out}"
+
+
 def test_a_setting_that_was_refused_can_be_mended_in_the_same_folder(
     settings: Settings, in_process: InProcess, tmp_path: Path
 ) -> None:
