@@ -75,10 +75,16 @@ class DataConfig(Config):
         (), description="shorter context lengths first; each stage ends at `advance_accuracy`"
     )
     advance_accuracy: float = Field(0.9, gt=0, le=1, description="running share of exact answers")
+    max_stage_steps: int | None = Field(
+        None, ge=1, description="a stage ends after so many steps even if not mastered; None: never"
+    )
     replay: float = Field(0.0, ge=0, lt=1, description="share of steps at an earlier length")
     length_jitter: float = Field(0.0, ge=0, lt=1, description="lengths vary below by this share")
     num_samples: int | None = Field(
         None, ge=1, description="size of a fixed training set; None: every sample is fresh"
+    )
+    questions_per_context: int = Field(
+        1, ge=1, description="asked of one reading at most, where a task's documents answer several"
     )
     max_length: int | None = Field(
         None, ge=1, description="refuse, before step 1, sequences longer than this many tokens"

@@ -83,6 +83,36 @@ def build_sample(
     if task == own.TASK:
         return own.build_sample(tokenizer, own.named(data_file), index, seed=seed, split=split)
     haystack.require_choice("task", task, [*TASKS, own.TASK])
+    return _built(tokenizer, task, split, context_tokens, index, seed, depth, text)[0]
+
+
+def build_turns(
+    tokenizer: Any, *, task: str, split: str, context_tokens: int, index: int, seed: int
+) -> tuple["samples.Sample", tuple[tuple[str, str], ...]]:
+    """The sample that :func:`build_sample` builds, and what else may be asked of its document.
+
+    Returns:
+        The sample, and further questions with their answers: of labelled values all of them with
+        their labels, then each other label's; of two needles the other one's.
+
+    Raises:
+        ValueError: As :func:`build_sample`.
+    """
+    haystack.require_choice("task", task, [*TASKS])
+    sample, plan = _built(tokenizer, task, split, context_tokens, index, seed, None, None)
+    return sample, plan.also
+
+
+def _built(
+    tokenizer: Any,
+    task: str,
+    split: str,
+    context_tokens: int,
+    index: int,
+    seed: int,
+    depth: float | None,
+    text: str | Path | None,
+) -> tuple["samples.Sample", "plans.Plan"]:
     kind, part = TASKS[task], haystack.require_split(split)
     lang = haystack.require_language(kind.language)
     if part == "train" and not kind.trained:
@@ -134,7 +164,7 @@ def build_sample(
                 "language": lang,
                 "context_tokens": context_tokens,
             }
-            return Sample(**identity, **_located(plan, fitted, context_tokens))
+            return Sample(**identity, **_located(plan, fitted, context_tokens)), plan
     if context_tokens < 2 * shortest:
         raise ValueError(
             f"context_tokens is {context_tokens}, too small in this tokenizer for the needle of "

@@ -90,6 +90,10 @@ _LABELLED_QUESTION = (
     " \n\nWhat is the pass key for {label} mentioned in the text above? "
     "The pass key for {label} is the number"
 )
+_LISTING_QUESTION = (
+    " \n\nWhich pass keys are mentioned in the text above, and for whom? "
+    "In the order of the text, the pass keys are:"
+)
 _ALL_QUESTION = (
     " \n\nWhat are all the pass keys mentioned in the text above? "
     "In the order of the text, the pass keys are the numbers"
@@ -124,6 +128,7 @@ class Plan:
     entropy_bits: float
     asked: int | None = 0
     choices: tuple[str, ...] = ()
+    also: tuple[tuple[str, str], ...] = ()
 
 
 def plan_sample(
@@ -167,8 +172,15 @@ def plan_sample(
             for place, (label, value) in enumerate(zip(labels, values, strict=True))
         )
         asked = haystack.number_of(f"{name}/asked") % kind.count
-        question = _LABELLED_QUESTION.format(label=labels[asked])
-        return Plan(stated, depths, (question,), values[asked], bits, asked)
+        turns = [
+            (_LABELLED_QUESTION.format(label=label), value)
+            for label, value in zip(labels, values, strict=True)
+        ]
+        question, answer = turns.pop(asked)
+        in_order = sorted(range(kind.count), key=lambda place: depths[place])
+        listing = ", ".join(f"{labels[place]} {values[place]}" for place in in_order)
+        also = ((_LISTING_QUESTION, listing), *turns)
+        return Plan(stated, depths, (question,), answer, bits, asked, also=also)
     if kind.form == "all":
         stated = tuple(passkey_needle(place) for place in range(kind.count))
         in_order = sorted(range(kind.count), key=lambda place: depths[place])
@@ -179,10 +191,11 @@ def plan_sample(
         errand = chosen(needles.templates("errand_needles", split), "needle/errand")
         stated = (passkey_needle(0), errand.format(label=label))
         depths = (first, (first + _OTHER_DEPTH) % 1.0)
+        key, city = (question, values[0]), (_ERRAND_QUESTION, label)
         if index % 2:
             bits = math.log2(len(needles.labels(split)))
-            return Plan(stated, depths, (_ERRAND_QUESTION, question), label, bits, 1)
-        return Plan(stated, depths, (question, _ERRAND_QUESTION), values[0], bits, 0)
+            return Plan(stated, depths, (city[0], key[0]), label, bits, 1, also=(key,))
+        return Plan(stated, depths, (key[0], city[0]), values[0], bits, 0, also=(city,))
     if kind.form == "absent":
         if index % 2:
             return Plan((), (), (_ABSENT_QUESTION,), NONE, 0.0, None)

@@ -174,12 +174,13 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
                 context_tokens=length,
                 index=index,
                 seed=config.training.seed,
+                num_questions=config.data.questions_per_context,
             )
             for length, index in tried
         ]
         full = max(example.num_tokens for example in examples)
         longest = max(longest, full + config.num_gists)
-        supervised = max(supervised, *(len(example.answer) for example in examples))
+        supervised = max(supervised, *(example.num_answer_tokens for example in examples))
     gists = f"{config.num_gists} gists, " if config.num_gists else ""
     if config.data.max_length is not None and longest > config.data.max_length:
         raise UsageError(

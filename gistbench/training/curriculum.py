@@ -23,16 +23,22 @@ class BatchPlan:
     Attributes:
         micro_step: Number of the micro-batch since the start of training.
         rank: Process it is for.
-        task: Whose samples.
+        tasks: Whose samples; rows take turns, so that every batch holds all tasks alike.
+        first_task: Index of the first row's.
         context_tokens: Length of every context in it.
         batch_size: Samples.
     """
 
     micro_step: int
     rank: int
-    task: str
+    tasks: tuple[str, ...]
+    first_task: int
     context_tokens: int
     batch_size: int
+
+    def task_of(self, row: int) -> int:
+        """Index of a row's task."""
+        return (self.first_task + row) % len(self.tasks)
 
     def sample_index(self, row: int, num_samples: int | None, seed: int) -> int:
         """Index of a row's sample: fresh for every row ever, or drawn from a fixed set.
@@ -57,11 +63,13 @@ class Curriculum:
         config: What is trained.
         stage: Index into `lengths`.
         recent: (exact, seen) of the latest steps at the stage's own length.
+        steps: Taken in this stage, replayed lengths included.
     """
 
     config: TrainConfig
     stage: int = 0
     recent: list[tuple[int, int]] = field(default_factory=list)
+    steps: int = 0
 
     def __post_init__(self) -> None:
         if list(self.lengths) != sorted(set(self.lengths)):
@@ -87,36 +95,45 @@ class Curriculum:
         length = self.context_tokens
         if self.stage and rng.random() < data.replay:
             length = self.lengths[rng.randrange(self.stage)]
-        task = data.tasks[rng.randrange(len(data.tasks))]
+        first_task = rng.randrange(len(data.tasks))
         batch_size = training.per_device_train_batch_size
         if training.fill_batches:
             filled = batch_size * data.context_tokens // length
             batch_size = max(1, min(training.max_batch_size, filled))
         if data.length_jitter:
             length -= int(length * data.length_jitter * rng.random())
-        return BatchPlan(micro_step, rank, task, length, batch_size)
+        return BatchPlan(micro_step, rank, data.tasks, first_task, length, batch_size)
 
-    def observe(self, context_tokens: int, exact: int, seen: int) -> bool:
+    def observe(self, step: Sequence[tuple[int, int, int]]) -> bool:
         """Record one step's exact answers; say whether the next stage begins.
 
-        Steps that replayed an earlier length do not count.
+        Args:
+            step: (context tokens, exact answers, answers) of each micro-batch. Earlier lengths that
+                were replayed say nothing of this stage's.
         """
-        shortest = self.context_tokens * (1 - self.config.data.length_jitter)
-        if context_tokens < shortest - 1 or self.stage + 1 == len(self.lengths):
+        if self.stage + 1 == len(self.lengths):
             return False
-        self.recent = [*self.recent, (exact, seen)][-WINDOW_STEPS:]
-        share = sum(part for part, _ in self.recent) / sum(part for _, part in self.recent)
-        if len(self.recent) < MIN_STEPS or share < self.config.data.advance_accuracy:
+        data = self.config.data
+        self.steps += 1
+        shortest = self.context_tokens * (1 - data.length_jitter)
+        own = [(exact, seen) for tokens, exact, seen in step if tokens >= shortest - 1]
+        self.recent = [*self.recent, *own][-WINDOW_STEPS:]
+        mastered = False
+        if own and len(self.recent) >= MIN_STEPS:
+            share = sum(part for part, _ in self.recent) / sum(part for _, part in self.recent)
+            mastered = share >= data.advance_accuracy
+        late = data.max_stage_steps is not None and self.steps >= data.max_stage_steps
+        if not mastered and not late:
             return False
-        self.stage += 1
-        self.recent = []
+        self.stage, self.recent, self.steps = self.stage + 1, [], 0
         return True
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"stage": self.stage, "recent": self.recent}
+        return {"stage": self.stage, "recent": self.recent, "steps": self.steps}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's state."""
         self.stage = int(state["stage"])
         self.recent = [(int(exact), int(seen)) for exact, seen in state["recent"]]
+        self.steps = int(state.get("steps", 0))

@@ -14,10 +14,10 @@ from torch.utils.data import IterableDataset
 
 from gistbench import generators
 from gistbench.config import TrainConfig
-from gistbench.core.layout import GistLayout, pad_left
+from gistbench.core.layout import pad_left
 from gistbench.errors import UsageError
 from gistbench.models.loading import load_tokenizer
-from gistbench.models.prompts import answer_ids, split_prompt
+from gistbench.models.prompts import answer_ids, split_prompts
 from gistbench.training.curriculum import BatchPlan, Curriculum
 
 IGNORED = -100
@@ -27,28 +27,55 @@ BATCHES_AHEAD = 6
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training sample as token ids."""
+    """One training sample as token ids.
+
+    Attributes:
+        context: What the gists read.
+        turns: A question and its answer, or several of the same context.
+        task: Index of its task in the configuration.
+    """
 
     context: list[int]
-    question: list[int]
-    answer: list[int]
+    turns: tuple[tuple[list[int], list[int]], ...]
+    task: int = 0
 
     @property
     def num_tokens(self) -> int:
-        """Tokens without gists."""
-        return len(self.context) + len(self.question) + len(self.answer)
+        """Tokens without gists, of the longest turn."""
+        return len(self.context) + max(len(asked) + len(answer) for asked, answer in self.turns)
+
+    @property
+    def num_answer_tokens(self) -> int:
+        """Supervised tokens of the longest turn."""
+        return max(len(answer) for _, answer in self.turns)
 
 
 def build_example(
-    tokenizer: Any, *, task: str, context_tokens: int, index: int, seed: int
+    tokenizer: Any,
+    *,
+    task: str,
+    context_tokens: int,
+    index: int,
+    seed: int,
+    num_questions: int = 1,
+    task_index: int = 0,
 ) -> Example:
     """One sample of a task's training split.
+
+    Args:
+        tokenizer: Of the base model.
+        task: Its name.
+        context_tokens: Exact length of the context.
+        index: Number of the sample.
+        seed: Seed of the series.
+        num_questions: Asked of its context at most.
+        task_index: Kept with the example.
 
     Raises:
         UsageError: No sample of this length can be made.
     """
     try:
-        sample = generators.generator(task).build_sample(
+        sample, also = generators.generator(task).build_turns(
             tokenizer,
             task=task,
             split="train",
@@ -58,57 +85,43 @@ def build_example(
         )
     except ValueError as error:
         raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
-    prompt = split_prompt(tokenizer, sample.context, sample.question)
+    asked = [(sample.question, sample.answer), *also][:num_questions]
+    prompts = split_prompts(tokenizer, [(sample.context, question) for question, _ in asked])
     # An answer is tokenised with its question: its tokens need no context.
-    answer = answer_ids(tokenizer, sample.question, sample.answer)
-    return Example(prompt.context, prompt.question, answer)
+    turns = tuple(
+        (prompt.question, answer_ids(tokenizer, question, answer))
+        for prompt, (question, answer) in zip(prompts, asked, strict=True)
+    )
+    return Example(prompts[0].context, turns, task_index)
 
 
 def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Lay a batch out as ``| context gists | question answer |``, each part padded on its left.
+    """Lay a batch out as ``| context gists |`` and ``| question answer |``, padded on the left.
 
     Args:
-        examples: One per row.
+        examples: One per row of the prefix.
         gist_ids: Ids of the gist tokens; empty where the whole context stays visible.
 
     Returns:
-        Tensors alone, so that any launcher can move them: ``input_ids`` ``(batch, P + S)``,
-        ``labels`` ``(batch, A)`` for the last A slots, ``prefix_padding`` and ``suffix_padding``
-        ``(batch,)``, ``prefix_length`` ``(1,)``.
+        Tensors alone, so that any launcher can move them: ``prefix_ids`` ``(batch, P)``,
+        ``prefix_padding`` ``(batch,)``; for all turns, row after row, ``suffix_ids``
+        ``(turns, S)``, ``suffix_padding`` and ``owners`` (rows of the prefix) ``(turns,)``,
+        ``labels`` ``(turns, A)`` for the last A slots, ``tasks`` ``(turns,)``.
     """
     prefix, prefix_padding = pad_left([[*item.context, *gist_ids] for item in examples], 0)
-    suffix, suffix_padding = pad_left([[*item.question, *item.answer] for item in examples], 0)
-    longest = max(len(item.answer) for item in examples)
-    labels = [[IGNORED] * (longest - len(item.answer)) + item.answer for item in examples]
+    turns = [(row, *turn) for row, item in enumerate(examples) for turn in item.turns]
+    suffix, suffix_padding = pad_left([[*asked, *answer] for _, asked, answer in turns], 0)
+    longest = max(len(answer) for *_, answer in turns)
+    labels = [[IGNORED] * (longest - len(answer)) + answer for *_, answer in turns]
     return {
-        "input_ids": torch.cat([prefix, suffix], dim=1),
-        "labels": torch.tensor(labels),
+        "prefix_ids": prefix,
         "prefix_padding": torch.tensor(prefix_padding),
+        "suffix_ids": suffix,
         "suffix_padding": torch.tensor(suffix_padding),
-        "prefix_length": torch.tensor([prefix.shape[1]]),
+        "owners": torch.tensor([row for row, *_ in turns]),
+        "labels": torch.tensor(labels),
+        "tasks": torch.tensor([examples[row].task for row, *_ in turns]),
     }
-
-
-def layout_of(
-    batch: dict[str, torch.Tensor], num_visible: int | None, *, segmented: bool = False
-) -> GistLayout:
-    """The layout of a collated batch.
-
-    Args:
-        batch: As `collate` makes it.
-        num_visible: Slots at the prefix's end that question and answer see: the gists. None: the
-            whole prefix, which without gist ids is the context.
-        segmented: Each gist reads its own part of the context.
-    """
-    prefix_length = int(batch["prefix_length"][0])
-    return GistLayout(
-        prefix_length=prefix_length,
-        num_visible=prefix_length if num_visible is None else num_visible,
-        prefix_padding=tuple(batch["prefix_padding"].tolist()),
-        suffix_padding=tuple(batch["suffix_padding"].tolist()),
-        stage="joint",
-        segmented=segmented,
-    )
 
 
 class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
@@ -200,10 +213,12 @@ def _build_rows(tokenizer: Any, config: TrainConfig, plan: BatchPlan, rows: rang
     return [
         build_example(
             tokenizer,
-            task=plan.task,
+            task=plan.tasks[plan.task_of(row)],
             context_tokens=plan.context_tokens,
             index=plan.sample_index(row, config.data.num_samples, seed),
             seed=seed,
+            num_questions=config.data.questions_per_context,
+            task_index=plan.task_of(row),
         )
         for row in rows
         if row < plan.batch_size

@@ -18,15 +18,14 @@ from gistbench.config import Objective
 from gistbench.errors import UsageError
 from gistbench.models.checkpoint import load_adapter_weights
 from gistbench.storage import write_atomically
-from gistbench.training.data import IGNORED, SampleBatches, layout_of
+from gistbench.training.data import IGNORED, SampleBatches
+from gistbench.training.objective import Batch, answer_logits, layout_of
 
 CURRICULUM_FILE = "curriculum.json"
 
-Batch = dict[str, torch.Tensor]
-
 
 class GistTrainer(Trainer):
-    """Trains with one joint forward pass: context, gists, question and answer.
+    """Trains on contexts read once, and questions that see what is kept of them.
 
     By objective "gist" the question attends to the gists alone (see `gistbench.core.mask`), so what
     the answer needs must pass through them. By "full" there are no gists and the question attends
@@ -58,8 +57,9 @@ class GistTrainer(Trainer):
         self.supervised_tokens = 0
         self.context_tokens_seen = 0
         self.longest_context_tokens = 0
-        self._since_log = {"exact": 0, "seen": 0}
-        self._step_exact: list[tuple[int, torch.Tensor, int]] = []
+        # Exact answers and answers, ``(2, tasks)``: since the last log, and of this step so far.
+        self._since_log: torch.Tensor | None = None
+        self._step_exact: list[tuple[int, torch.Tensor]] = []
 
     def get_train_dataloader(self) -> DataLoader[Batch]:
         """Ready batches, starting after the steps already trained; each process makes its own."""
@@ -87,27 +87,26 @@ class GistTrainer(Trainer):
         labels = inputs["labels"]
         num_visible = self.num_gists if self.objective == "gist" else None
         layout = layout_of(inputs, num_visible, segmented=self.segmented)
-        suffix_length = inputs["input_ids"].shape[1] - layout.prefix_length
-        num_answer = labels.shape[1]
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            position_ids=layout.joint_positions(suffix_length, labels.device),
-            layout=layout,
-            use_cache=False,
-            logits_to_keep=num_answer + 1 if self.answer_logits_only else 0,
-        )
-        logits = outputs.logits[:, -(num_answer + 1) : -1].float()
+        logits = answer_logits(model, inputs, layout, answers_only=self.answer_logits_only)
         loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-        self._count(logits.detach(), labels, layout.prefix_length - self.num_gists)
-        return (loss, outputs) if return_outputs else loss
+        self._count(logits.detach(), inputs, layout.prefix_length - self.num_gists)
+        return (loss, {"logits": logits}) if return_outputs else loss
 
-    def _count(self, logits: torch.Tensor, labels: torch.Tensor, context_tokens: int) -> None:
+    def _count(self, logits: torch.Tensor, batch: Batch, context_tokens: int) -> None:
+        labels, tasks = batch["labels"], batch["tasks"]
         supervised = labels != IGNORED
-        exact = ((logits.argmax(-1) == labels) | ~supervised).all(dim=1).sum()
+        exact = ((logits.argmax(-1) == labels) | ~supervised).all(dim=1)
         self.supervised_tokens += int(supervised.sum())
-        self.context_tokens_seen += context_tokens * labels.shape[0]
+        self.context_tokens_seen += context_tokens * len(batch["prefix_ids"])
         self.longest_context_tokens = max(self.longest_context_tokens, context_tokens)
-        self._step_exact.append((context_tokens, exact, labels.shape[0]))
+        num_tasks = len(self.batches.config.data.tasks)
+        counts = torch.stack(
+            [
+                torch.bincount(tasks, weights=exact.double(), minlength=num_tasks),
+                torch.bincount(tasks, minlength=num_tasks).double(),
+            ]
+        )
+        self._step_exact.append((context_tokens, counts))
 
     def end_of_step(self) -> bool:
         """Tell the curriculum of the step's exact answers, over all processes.
@@ -115,24 +114,31 @@ class GistTrainer(Trainer):
         Returns:
             Whether the next stage begins.
         """
-        advanced = False
-        for context_tokens, exact, seen in self._step_exact:
-            counts = torch.stack([exact, torch.tensor(seen, device=exact.device)])
-            total_exact, total_seen = self.accelerator.reduce(counts, "sum").tolist()
-            self._since_log["exact"] += total_exact
-            self._since_log["seen"] += total_seen
-            advanced |= self.batches.curriculum.observe(context_tokens, total_exact, total_seen)
+        step = []
+        for context_tokens, counts in self._step_exact:
+            counted = self.accelerator.reduce(counts, "sum").cpu()
+            self._since_log = counted if self._since_log is None else self._since_log + counted
+            exact, seen = counted.sum(dim=1).long().tolist()
+            step.append((context_tokens, exact, seen))
         self._step_exact.clear()
-        return advanced
+        return self.batches.curriculum.observe(step)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what only this trainer knows to a log entry."""
-        if "loss" in logs and self._since_log["seen"]:
-            logs["train_exact_match"] = self._since_log["exact"] / self._since_log["seen"]
+        if "loss" in logs and self._since_log is not None:
+            exact, seen = self._since_log.tolist()
+            logs["train_exact_match"] = sum(exact) / sum(seen)
+            tasks = self.batches.config.data.tasks
+            if len(set(tasks)) > 1:
+                for name in dict.fromkeys(tasks):
+                    own = [place for place, task in enumerate(tasks) if task == name]
+                    if answers := sum(seen[place] for place in own):
+                        rate = sum(exact[place] for place in own) / answers
+                        logs[f"train_exact_match/{name}"] = rate
             logs["context_tokens"] = float(self.batches.curriculum.context_tokens)
             logs["supervised_tokens"] = float(self.supervised_tokens)
             logs["context_tokens_seen"] = float(self.context_tokens_seen)
-            self._since_log = {"exact": 0, "seen": 0}
+            self._since_log = None
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

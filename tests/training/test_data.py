@@ -18,13 +18,13 @@ from gistbench.training.data import (
     SampleBatches,
     build_example,
     collate,
-    layout_of,
 )
+from gistbench.training.objective import layout_of
 from tests.fixtures.tiny_base import tiny_config
 
 GISTS = (1000, 1001, 1002, 1003)
-SHORT = Example([11, 12, 13], [21, 22], [31, 32])
-LONG = Example([41, 42, 43, 44, 45], [51, 52, 53], [61, 62, 63, 64])
+SHORT = Example([11, 12, 13], (([21, 22], [31, 32]),))
+LONG = Example([41, 42, 43, 44, 45], (([51, 52, 53], [61, 62, 63, 64]),))
 
 
 def batches(config: TrainConfig, base: Path, count: int) -> list[dict[str, torch.Tensor]]:
@@ -37,16 +37,15 @@ def batches(config: TrainConfig, base: Path, count: int) -> list[dict[str, torch
 
 def test_gists_end_the_prefix_of_every_row() -> None:
     batch = collate([SHORT, LONG], GISTS)
-    prefix_length = int(batch["prefix_length"][0])
-    assert prefix_length == len(LONG.context) + len(GISTS)
-    gists = batch["input_ids"][:, prefix_length - len(GISTS) : prefix_length]
+    assert batch["prefix_ids"].shape[1] == len(LONG.context) + len(GISTS)
+    gists = batch["prefix_ids"][:, -len(GISTS) :]
     assert gists.tolist() == [list(GISTS)] * 2
 
 
 def test_labels_are_exactly_the_answers_and_end_where_the_rows_end() -> None:
     batch = collate([SHORT, LONG], GISTS)
     assert batch["labels"].tolist() == [[IGNORED, IGNORED, 31, 32], [61, 62, 63, 64]]
-    ends = batch["input_ids"][:, -4:]
+    ends = batch["suffix_ids"][:, -4:]
     supervised = batch["labels"] != IGNORED
     assert torch.equal(ends[supervised], batch["labels"][supervised])
 
@@ -57,9 +56,9 @@ def test_both_parts_are_padded_on_their_left_and_the_layout_says_by_how_much() -
     assert layout.prefix_padding == (2, 0)
     assert layout.suffix_padding == (3, 0)
     assert layout.num_visible == len(GISTS)
-    suffix = batch["input_ids"][:, layout.prefix_length :]
-    assert suffix[0, 3:].tolist() == [*SHORT.question, *SHORT.answer]
-    assert batch["input_ids"][0, 2 : layout.prefix_length].tolist() == [*SHORT.context, *GISTS]
+    question, answer = SHORT.turns[0]
+    assert batch["suffix_ids"][0, 3:].tolist() == [*question, *answer]
+    assert batch["prefix_ids"][0, 2:].tolist() == [*SHORT.context, *GISTS]
 
 
 def test_a_batch_is_tensors_alone() -> None:
@@ -73,8 +72,36 @@ def test_an_example_is_the_sample_with_its_answer_and_the_end(tiny_base: Path) -
         tokenizer, task="niah_passkey", split="train", context_tokens=160, index=3, seed=5
     )
     assert len(example.context) == 160
-    assert tokenizer.decode(example.context + example.question) == sample.prompt
-    assert tokenizer.decode(example.answer) == f" {sample.answer}\n"
+    ((question, answer),) = example.turns
+    assert tokenizer.decode(example.context + question) == sample.prompt
+    assert tokenizer.decode(answer) == f" {sample.answer}\n"
+
+
+@pytest.mark.parametrize(
+    ("task", "num_questions", "asked"),
+    [("niah_labelled_4", 9, 5), ("niah_labelled_4", 3, 3), ("niah_two_questions", 4, 2)],
+)
+def test_one_context_answers_several_questions_each_with_its_own_answer(
+    tiny_base: Path, task: str, num_questions: int, asked: int
+) -> None:
+    tokenizer = load_tokenizer(tiny_base)
+    options = {"task": task, "context_tokens": 256, "index": 3, "seed": 5}
+    one = build_example(tokenizer, **options)
+    several = build_example(tokenizer, **options, num_questions=num_questions)
+    assert several.context == one.context
+    assert several.turns[0] == one.turns[0]
+    assert len({tuple(question) for question, _ in several.turns}) == asked
+    assert len({tuple(answer) for _, answer in several.turns}) == asked
+    text = tokenizer.decode(several.context)
+    for question, answer in several.turns:
+        stated = tokenizer.decode(answer).strip().split(", ")
+        places = [text.index(word) for pair in stated for word in pair.split()]
+        assert all(text.count(word) == 1 for pair in stated for word in pair.split()[1:])
+        if "and for whom" in tokenizer.decode(question):
+            assert len(stated) == 4
+            assert places[1::2] == sorted(places[1::2])
+        else:
+            assert len(stated) == 1
 
 
 def test_workers_change_nothing(tiny_base: Path) -> None:
@@ -103,10 +130,10 @@ def test_batches_ahead_are_dropped_when_the_stage_changes(tiny_base: Path) -> No
             made.append([*before, *(next(stream) for _ in range(2))])
         finally:
             source.close()
-    lengths = [int(batch["prefix_length"][0]) - len(GISTS) for batch in made[0]]
+    lengths = [batch["prefix_ids"].shape[1] - len(GISTS) for batch in made[0]]
     assert lengths == [140, 140, config.data.context_tokens, config.data.context_tokens]
     for one, other in zip(*made, strict=True):
-        assert torch.equal(one["input_ids"], other["input_ids"])
+        assert torch.equal(one["prefix_ids"], other["prefix_ids"])
 
 
 def test_a_stream_started_later_continues_the_same_series(tiny_base: Path) -> None:
@@ -115,7 +142,7 @@ def test_a_stream_started_later_continues_the_same_series(tiny_base: Path) -> No
     source = SampleBatches(config, Curriculum(config), tiny_base, load_tokenizer(tiny_base), GISTS)
     source.start = 2
     for one, other in zip(whole[2:], islice(source, 2), strict=True):
-        assert torch.equal(one["input_ids"], other["input_ids"])
+        assert torch.equal(one["prefix_ids"], other["prefix_ids"])
 
 
 NIAH = generators.generator("niah_passkey")

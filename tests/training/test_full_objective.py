@@ -50,9 +50,10 @@ def test_the_first_loss_is_that_of_the_unmodified_model_under_transformers_own_a
     batch = first_batch(config, tiny_base, ())
     assert not batch["prefix_padding"].any()
     assert not batch["suffix_padding"].any()
-    labels = torch.full_like(batch["input_ids"], IGNORED)
+    ids = torch.cat([batch["prefix_ids"], batch["suffix_ids"]], dim=1)
+    labels = torch.full_like(ids, IGNORED)
     labels[:, -batch["labels"].shape[1] :] = batch["labels"]
-    expected = plain(batch["input_ids"], labels=labels).loss.item()
+    expected = plain(ids, labels=labels).loss.item()
     assert metrics(tmp_path)[0]["loss"] == pytest.approx(expected, abs=1e-4)
 
 
@@ -62,10 +63,10 @@ def test_it_trains_on_the_same_samples_tokens_and_start_as_gists(
     ids = tuple(range(1000, 1000 + NUM_GISTS))
     with_gists = first_batch(tiny_config(tiny_base), tiny_base, ids)
     whole = first_batch(full_config(tiny_base), tiny_base, ())
-    end = int(whole["prefix_length"][0])
-    assert int(with_gists["prefix_length"][0]) == end + NUM_GISTS
-    without = [with_gists["input_ids"][:, :end], with_gists["input_ids"][:, end + NUM_GISTS :]]
-    assert torch.equal(torch.cat(without, dim=1), whole["input_ids"])
+    end = whole["prefix_ids"].shape[1]
+    assert with_gists["prefix_ids"].shape[1] == end + NUM_GISTS
+    assert torch.equal(with_gists["prefix_ids"][:, :end], whole["prefix_ids"])
+    assert torch.equal(with_gists["suffix_ids"], whole["suffix_ids"])
     assert torch.equal(with_gists["labels"], whole["labels"])
 
     logs, starts = [], []

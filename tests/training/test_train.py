@@ -251,7 +251,9 @@ def test_lengths_rise_with_accuracy_and_the_checkpoint_says_how_far(
 
     original = Curriculum.observe
     monkeypatch.setattr(
-        Curriculum, "observe", lambda self, length, _, seen: original(self, length, seen, seen)
+        Curriculum,
+        "observe",
+        lambda self, step: original(self, [(length, seen, seen) for length, _, seen in step]),
     )
     config = tiny_config(
         tiny_base,
@@ -310,3 +312,14 @@ def test_a_checkpoint_is_small_safetensors_without_the_embedding(tiny_checkpoint
         assert not any("embed_tokens.weight" in name for name in file.keys())  # noqa: SIM118
     assert not list(tiny_checkpoint.glob("*.bin"))
     assert (tiny_checkpoint / "adapter_model.safetensors").stat().st_size < 20_000
+
+
+def test_a_mixed_training_says_how_each_task_fares(tiny_base: Path, tmp_path: Path) -> None:
+    tasks = ("niah_passkey", "niah_labelled_2", "niah_labelled_2")
+    settings = {"max_steps": 2, "logging_steps": 1, "per_device_train_batch_size": 6}
+    config = tiny_config(tiny_base, data={"tasks": tasks}, training=settings)
+    train(config, tmp_path, device="cpu")
+    for line in metrics(tmp_path):
+        rates = {name: line[f"train_exact_match/{name}"] for name in set(tasks)}
+        mean = (rates["niah_passkey"] + 2 * rates["niah_labelled_2"]) / 3
+        assert line["train_exact_match"] == pytest.approx(mean)

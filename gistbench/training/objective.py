@@ -1,0 +1,100 @@
+"""What is learned from: the logits of every answer, from a context that is read once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from gistbench.core.layout import GistLayout
+from gistbench.models.cache import collected, collecting_cache, open_cache
+
+Batch = dict[str, torch.Tensor]
+
+
+def layout_of(batch: Batch, num_visible: int | None, *, segmented: bool = False) -> GistLayout:
+    """The layout of a collated batch's prefix, with the paddings of one turn a row.
+
+    Args:
+        batch: As `gistbench.training.data.collate` makes it.
+        num_visible: Slots at the prefix's end that question and answer see: the gists. None: the
+            whole prefix, which without gist ids is the context.
+        segmented: Each gist reads its own part of the context.
+    """
+    num_rows, prefix_length = batch["prefix_ids"].shape
+    single = len(batch["owners"]) == num_rows
+    return GistLayout(
+        prefix_length=prefix_length,
+        num_visible=prefix_length if num_visible is None else num_visible,
+        prefix_padding=tuple(batch["prefix_padding"].tolist()),
+        suffix_padding=tuple(batch["suffix_padding"].tolist()) if single else (0,) * num_rows,
+        stage="joint",
+        segmented=segmented,
+    )
+
+
+def answer_logits(
+    model: torch.nn.Module, batch: Batch, layout: GistLayout, *, answers_only: bool
+) -> torch.Tensor:
+    """Logits that predict the answers' tokens.
+
+    A batch of one turn a row takes one joint pass. Where a context has several turns it is read
+    once, and its visible keys and values, gradient and all, serve each of them in a second pass;
+    the two give the same logits (`gistbench.core`).
+
+    Args:
+        model: With the gist attention; possibly wrapped by a launcher.
+        batch: As `gistbench.training.data.collate` makes it.
+        layout: Of the prefix, from `layout_of`.
+        answers_only: Compute no logits elsewhere.
+
+    Returns:
+        ``(turns, A, vocabulary)`` in float32.
+    """
+    num_answer = batch["labels"].shape[1]
+    kept = num_answer + 1 if answers_only else 0
+    num_rows, suffix = len(batch["prefix_ids"]), batch["suffix_ids"]
+    if len(batch["owners"]) == num_rows:
+        logits = model(
+            input_ids=torch.cat([batch["prefix_ids"], suffix], dim=1),
+            position_ids=layout.joint_positions(suffix.shape[1], suffix.device),
+            layout=layout,
+            use_cache=False,
+            logits_to_keep=kept,
+        ).logits
+    else:
+        logits = _in_two_passes(model, batch, layout, kept)
+    answers: torch.Tensor = logits[:, -(num_answer + 1) : -1].float()
+    return answers
+
+
+def _in_two_passes(
+    model: Any, batch: Batch, layout: GistLayout, logits_to_keep: int
+) -> torch.Tensor:
+    prefix, suffix = batch["prefix_ids"], batch["suffix_ids"]
+    reading = layout.at("prefix")
+    cache = collecting_cache(reading, _config_of(model).num_hidden_layers)
+    model(
+        input_ids=prefix,
+        position_ids=reading.prefix_positions(prefix.device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        layout=reading,
+    )
+    read = collected(cache, reading).select(batch["owners"].tolist())
+    asking = replace(read.layout, suffix_padding=tuple(batch["suffix_padding"].tolist()))
+    logits: torch.Tensor = model(
+        input_ids=suffix,
+        position_ids=asking.suffix_positions(0, suffix.shape[1], suffix.device),
+        past_key_values=open_cache(read, room=suffix.shape[1]),
+        use_cache=True,
+        logits_to_keep=logits_to_keep,
+        layout=asking,
+    ).logits
+    return logits
+
+
+def _config_of(model: Any) -> Any:
+    return getattr(model, "module", model).config
