@@ -103,6 +103,9 @@ class TrainingConfig(Config):
     max_batch_size: int = Field(128, ge=1, description="bound on filled batches")
     gradient_accumulation_steps: int = Field(1, ge=1, description="micro-batches per step")
     learning_rate: float = Field(3e-4, gt=0, description="peak")
+    pointer_weight: float = Field(
+        0.0, ge=0, description="of the loss on where questions look; needs gist_view segments"
+    )
     lr_scheduler_type: str = Field("cosine_with_min_lr", description="as transformers names it")
     schedule_steps: int | None = Field(
         None, ge=1, description="length of the learning-rate schedule; None: `max_steps`"

@@ -88,11 +88,11 @@ def build_sample(
 
 def build_turns(
     tokenizer: Any, *, task: str, split: str, context_tokens: int, index: int, seed: int
-) -> tuple["samples.Sample", tuple[tuple[str, str], ...]]:
-    """The sample that :func:`build_sample` builds, and what else may be asked of its document.
+) -> tuple[str, tuple["plans.Turn", ...]]:
+    """The document of the sample that :func:`build_sample` builds, and what may be asked of it.
 
     Returns:
-        The sample, and further questions with their answers: of labelled values all of them with
+        The context, and the sample's own turn before others: of labelled values all of them with
         their labels, then each other label's; of two needles the other one's.
 
     Raises:
@@ -100,7 +100,8 @@ def build_turns(
     """
     haystack.require_choice("task", task, [*TASKS])
     sample, plan = _built(tokenizer, task, split, context_tokens, index, seed, None, None)
-    return sample, plan.also
+    own = plans.Turn(sample.question, sample.answer, sample.needle)
+    return sample.context, (own, *plan.also)
 
 
 def _built(

@@ -114,6 +114,15 @@ _OTHER_DEPTH = 0.5  # of the second needle, after the first, going round
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A question, its answer, and the one needle that holds it, if one does."""
+
+    question: str
+    answer: str
+    needle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one sample hides and asks, before any text is written.
 
@@ -128,7 +137,7 @@ class Plan:
     entropy_bits: float
     asked: int | None = 0
     choices: tuple[str, ...] = ()
-    also: tuple[tuple[str, str], ...] = ()
+    also: tuple[Turn, ...] = ()
 
 
 def plan_sample(
@@ -173,14 +182,14 @@ def plan_sample(
         )
         asked = haystack.number_of(f"{name}/asked") % kind.count
         turns = [
-            (_LABELLED_QUESTION.format(label=label), value)
-            for label, value in zip(labels, values, strict=True)
+            Turn(_LABELLED_QUESTION.format(label=label), value, needle)
+            for label, value, needle in zip(labels, values, stated, strict=True)
         ]
-        question, answer = turns.pop(asked)
+        own = turns.pop(asked)
         in_order = sorted(range(kind.count), key=lambda place: depths[place])
         listing = ", ".join(f"{labels[place]} {values[place]}" for place in in_order)
-        also = ((_LISTING_QUESTION, listing), *turns)
-        return Plan(stated, depths, (question,), answer, bits, asked, also=also)
+        also = (Turn(_LISTING_QUESTION, listing), *turns)
+        return Plan(stated, depths, (own.question,), own.answer, bits, asked, also=also)
     if kind.form == "all":
         stated = tuple(passkey_needle(place) for place in range(kind.count))
         in_order = sorted(range(kind.count), key=lambda place: depths[place])
@@ -191,11 +200,12 @@ def plan_sample(
         errand = chosen(needles.templates("errand_needles", split), "needle/errand")
         stated = (passkey_needle(0), errand.format(label=label))
         depths = (first, (first + _OTHER_DEPTH) % 1.0)
-        key, city = (question, values[0]), (_ERRAND_QUESTION, label)
         if index % 2:
             bits = math.log2(len(needles.labels(split)))
-            return Plan(stated, depths, (city[0], key[0]), label, bits, 1, also=(key,))
-        return Plan(stated, depths, (key[0], city[0]), values[0], bits, 0, also=(city,))
+            key = Turn(question, values[0], stated[0])
+            return Plan(stated, depths, (_ERRAND_QUESTION, question), label, bits, 1, also=(key,))
+        city = Turn(_ERRAND_QUESTION, label, stated[1])
+        return Plan(stated, depths, (question, _ERRAND_QUESTION), values[0], bits, 0, also=(city,))
     if kind.form == "absent":
         if index % 2:
             return Plan((), (), (_ABSENT_QUESTION,), NONE, 0.0, None)

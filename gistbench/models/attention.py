@@ -6,12 +6,13 @@ there is no default under which a question might see its context.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from gistbench.core.attention import gist_attention
+from gistbench.core.attention import gist_attention, visible_shares
 from gistbench.core.layout import GistLayout
 
 ATTENTION = "gistbench"
@@ -28,6 +29,7 @@ def attention_forward(
     sliding_window: int | None = None,
     layout: GistLayout | None = None,
     softcap: float | None = None,
+    watch: Callable[[torch.Tensor], None] | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of one layer, as transformers calls it.
@@ -46,6 +48,7 @@ def attention_forward(
         sliding_window: Passed by architectures that have one.
         layout: The spans of the batch, passed as ``model(..., layout=layout)``.
         softcap: Must be None: fused kernels cannot bend the scores.
+        watch: Given `visible_shares` of every layer in turn, passed as ``model(..., watch=...)``.
 
     Returns:
         ``(batch, num_queries, heads, head_dim)`` and no weights.
@@ -59,12 +62,15 @@ def attention_forward(
         raise ValueError("a gist layout replaces the attention mask: pass the layout alone")
     if softcap is not None:
         raise ValueError(f"gist attention cannot cap attention scores, at {softcap} or otherwise")
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if watch is not None and layout.stage != "prefix":
+        watch(visible_shares(query, key, layout, scaling=scaling, sliding_window=sliding_window))
     output = gist_attention(
         query,
         key,
         value,
         layout,
-        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        scaling=scaling,
         sliding_window=sliding_window,
         dropout=dropout,
     )

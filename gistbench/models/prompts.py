@@ -62,6 +62,19 @@ def _split(ids: list[int], offsets: list[tuple[int, int]], seam: int) -> PromptT
     return PromptTokens(ids[:first], ids[first:])
 
 
+def token_span(tokenizer: Any, text: str, start: int, end: int) -> tuple[int, int]:
+    """Tokens that hold the characters ``start`` to ``end``: the first, and the one after the last.
+
+    Raises:
+        ValueError: No token does.
+    """
+    offsets = tokenizer(text, return_offsets_mapping=True, truncation=False)["offset_mapping"]
+    places = [n for n, (first, last) in enumerate(offsets) if first < end and last > start]
+    if not places:
+        raise ValueError(f"no token holds the characters {start} to {end}")
+    return places[0], places[-1] + 1
+
+
 def answer_ids(tokenizer: Any, prompt: str, answer: str) -> list[int]:
     """Ids of ``" " + answer`` and its end, as they follow the prompt.
 

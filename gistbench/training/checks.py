@@ -88,6 +88,16 @@ def training_arguments(config: TrainConfig, output: Path, device: str) -> Traini
             f"training.schedule_steps {training.schedule_steps} ends before training.max_steps "
             f"{training.max_steps}; set --training.schedule-steps {training.max_steps} or more"
         )
+    if training.pointer_weight and config.adapter.gist_view != "segments":
+        raise UsageError(
+            f"training.pointer_weight {training.pointer_weight:g} needs to know which gist reads a "
+            "needle; pass --adapter.gist-view segments, or leave it out"
+        )
+    if training.pointer_weight and config.objective == "full":
+        raise UsageError(
+            "training.pointer_weight is a loss on gists, and objective full trains none; leave it "
+            "out"
+        )
     if "8bit" in training.optim and find_spec("bitsandbytes") is None:
         raise PrerequisiteError(
             f"optimiser {training.optim} needs bitsandbytes, which is not installed; run "

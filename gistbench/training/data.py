@@ -17,12 +17,28 @@ from gistbench.config import TrainConfig
 from gistbench.core.layout import pad_left
 from gistbench.errors import UsageError
 from gistbench.models.loading import load_tokenizer
-from gistbench.models.prompts import answer_ids, split_prompts
+from gistbench.models.prompts import answer_ids, split_prompts, token_span
 from gistbench.training.curriculum import BatchPlan, Curriculum
 
 IGNORED = -100
 TOKENS_PER_TASK = 10_000
 BATCHES_AHEAD = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer as token ids.
+
+    Attributes:
+        question: Ids.
+        answer: Ids, its end included.
+        needle: Tokens of the context that state the answer: the first, and the one after the last.
+            None where no one place does, or nobody wants to know.
+    """
+
+    question: list[int]
+    answer: list[int]
+    needle: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +52,18 @@ class Example:
     """
 
     context: list[int]
-    turns: tuple[tuple[list[int], list[int]], ...]
+    turns: tuple[Turn, ...]
     task: int = 0
 
     @property
     def num_tokens(self) -> int:
         """Tokens without gists, of the longest turn."""
-        return len(self.context) + max(len(asked) + len(answer) for asked, answer in self.turns)
+        return len(self.context) + max(len(t.question) + len(t.answer) for t in self.turns)
 
     @property
     def num_answer_tokens(self) -> int:
         """Supervised tokens of the longest turn."""
-        return max(len(answer) for _, answer in self.turns)
+        return max(len(turn.answer) for turn in self.turns)
 
 
 def build_example(
@@ -59,6 +75,7 @@ def build_example(
     seed: int,
     num_questions: int = 1,
     task_index: int = 0,
+    locate: bool = False,
 ) -> Example:
     """One sample of a task's training split.
 
@@ -70,12 +87,13 @@ def build_example(
         seed: Seed of the series.
         num_questions: Asked of its context at most.
         task_index: Kept with the example.
+        locate: Find the needle of each turn.
 
     Raises:
         UsageError: No sample of this length can be made.
     """
     try:
-        sample, also = generators.generator(task).build_turns(
+        context, asked = generators.generator(task).build_turns(
             tokenizer,
             task=task,
             split="train",
@@ -85,12 +103,23 @@ def build_example(
         )
     except ValueError as error:
         raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
-    asked = [(sample.question, sample.answer), *also][:num_questions]
-    prompts = split_prompts(tokenizer, [(sample.context, question) for question, _ in asked])
+    asked = asked[:num_questions]
+    prompts = split_prompts(tokenizer, [(context, turn.question) for turn in asked])
+
+    def needle(text: str) -> tuple[int, int] | None:
+        if not locate or not text:
+            return None
+        start = context.index(text)
+        return token_span(tokenizer, context, start, start + len(text))
+
     # An answer is tokenised with its question: its tokens need no context.
     turns = tuple(
-        (prompt.question, answer_ids(tokenizer, question, answer))
-        for prompt, (question, answer) in zip(prompts, asked, strict=True)
+        Turn(
+            prompt.question,
+            answer_ids(tokenizer, turn.question, turn.answer),
+            needle(turn.needle),
+        )
+        for prompt, turn in zip(prompts, asked, strict=True)
     )
     return Example(prompts[0].context, turns, task_index)
 
@@ -106,22 +135,35 @@ def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, t
         Tensors alone, so that any launcher can move them: ``prefix_ids`` ``(batch, P)``,
         ``prefix_padding`` ``(batch,)``; for all turns, row after row, ``suffix_ids``
         ``(turns, S)``, ``suffix_padding`` and ``owners`` (rows of the prefix) ``(turns,)``,
-        ``labels`` ``(turns, A)`` for the last A slots, ``tasks`` ``(turns,)``.
+        ``labels`` ``(turns, A)`` for the last A slots, ``tasks`` ``(turns,)``, and ``holders``
+        ``(turns, gists)``: whose part of the context holds some of the needle.
     """
     prefix, prefix_padding = pad_left([[*item.context, *gist_ids] for item in examples], 0)
-    turns = [(row, *turn) for row, item in enumerate(examples) for turn in item.turns]
-    suffix, suffix_padding = pad_left([[*asked, *answer] for _, asked, answer in turns], 0)
-    longest = max(len(answer) for *_, answer in turns)
-    labels = [[IGNORED] * (longest - len(answer)) + answer for *_, answer in turns]
+    turns = [(row, turn) for row, item in enumerate(examples) for turn in item.turns]
+    suffix, suffix_padding = pad_left([[*turn.question, *turn.answer] for _, turn in turns], 0)
+    longest = max(len(turn.answer) for _, turn in turns)
+    labels = [[IGNORED] * (longest - len(turn.answer)) + turn.answer for _, turn in turns]
+    num_gists = len(gist_ids)
+    holders = [holding(len(examples[row].context), num_gists, turn.needle) for row, turn in turns]
     return {
         "prefix_ids": prefix,
         "prefix_padding": torch.tensor(prefix_padding),
         "suffix_ids": suffix,
         "suffix_padding": torch.tensor(suffix_padding),
-        "owners": torch.tensor([row for row, *_ in turns]),
+        "owners": torch.tensor([row for row, _ in turns]),
         "labels": torch.tensor(labels),
-        "tasks": torch.tensor([examples[row].task for row, *_ in turns]),
+        "tasks": torch.tensor([examples[row].task for row, _ in turns]),
+        "holders": torch.tensor(holders),
     }
+
+
+def holding(num_context: int, num_parts: int, needle: tuple[int, int] | None) -> list[bool]:
+    """Which of equal parts of a context hold some of a needle; see `GistLayout.segment_bounds`."""
+    if needle is None:
+        return [False] * num_parts
+    bounds = [num_context * part // num_parts for part in range(num_parts + 1)]
+    first, end = needle
+    return [first < bounds[part + 1] and end > bounds[part] for part in range(num_parts)]
 
 
 class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
@@ -219,6 +261,7 @@ def _build_rows(tokenizer: Any, config: TrainConfig, plan: BatchPlan, rows: rang
             seed=seed,
             num_questions=config.data.questions_per_context,
             task_index=plan.task_of(row),
+            locate=config.training.pointer_weight > 0,
         )
         for row in rows
         if row < plan.batch_size

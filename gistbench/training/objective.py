@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,53 @@ import torch
 
 from gistbench.core.layout import GistLayout
 from gistbench.models.cache import collected, collecting_cache, open_cache
+from gistbench.training.data import IGNORED
 
 Batch = dict[str, torch.Tensor]
+Watch = Callable[[torch.Tensor], None]
+
+
+class Pointing:
+    """Where questions look: a `Watch` that adds up their attention on the gists.
+
+    With segmented gists it is known which gist read the needle that a question asks for. Of all the
+    attention that answers pay to gists, over heads and layers, the share that falls on that one
+    says whether the question picks by what it asks. Supervised attention: Liu et al., 2016, "Neural
+    Machine Translation with Supervised Attention" (arXiv 1609.04186).
+
+    Args:
+        batch: As `gistbench.training.data.collate` makes it.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._holders = batch["holders"]
+        self._predicting = batch["labels"] != IGNORED
+        self._on_right: list[torch.Tensor] = []
+        self._on_any: list[torch.Tensor] = []
+
+    def __call__(self, shares: torch.Tensor) -> None:
+        """Take one layer's shares, ``(turns, heads, S, gists)``."""
+        num_answer = self._predicting.shape[1]
+        # The slot before an answer's token predicts it.
+        looked = shares[:, :, -(num_answer + 1) : -1].sum(dim=1)
+        looked = looked * self._predicting.unsqueeze(2)
+        self._on_right.append((looked * self._holders.unsqueeze(1)).sum(dim=(1, 2)))
+        self._on_any.append(looked.sum(dim=(1, 2)))
+
+    @property
+    def by_layer(self) -> torch.Tensor:
+        """The share of each layer, ``(layers, turns)``; NaN where nobody knows the right gist."""
+        right, every = torch.stack(self._on_right), torch.stack(self._on_any)
+        known = self._holders.any(dim=1)
+        return torch.where(known, right / every, torch.nan)
+
+    def loss(self) -> torch.Tensor:
+        """Mean negative logarithm of the share, over turns whose gist is known; 0 without any."""
+        right, every = torch.stack(self._on_right).sum(dim=0), torch.stack(self._on_any).sum(dim=0)
+        known = self._holders.any(dim=1)
+        if not known.any():
+            return right.sum() * 0
+        return -(right[known] / every[known]).log().mean()
 
 
 def layout_of(batch: Batch, num_visible: int | None, *, segmented: bool = False) -> GistLayout:
@@ -35,7 +81,12 @@ def layout_of(batch: Batch, num_visible: int | None, *, segmented: bool = False)
 
 
 def answer_logits(
-    model: torch.nn.Module, batch: Batch, layout: GistLayout, *, answers_only: bool
+    model: torch.nn.Module,
+    batch: Batch,
+    layout: GistLayout,
+    *,
+    answers_only: bool,
+    watch: Watch | None = None,
 ) -> torch.Tensor:
     """Logits that predict the answers' tokens.
 
@@ -48,12 +99,14 @@ def answer_logits(
         batch: As `gistbench.training.data.collate` makes it.
         layout: Of the prefix, from `layout_of`.
         answers_only: Compute no logits elsewhere.
+        watch: Given every layer's `gistbench.core.attention.visible_shares`.
 
     Returns:
         ``(turns, A, vocabulary)`` in float32.
     """
     num_answer = batch["labels"].shape[1]
     kept = num_answer + 1 if answers_only else 0
+    watching = {} if watch is None else {"watch": watch}
     num_rows, suffix = len(batch["prefix_ids"]), batch["suffix_ids"]
     if len(batch["owners"]) == num_rows:
         logits = model(
@@ -62,15 +115,16 @@ def answer_logits(
             layout=layout,
             use_cache=False,
             logits_to_keep=kept,
+            **watching,
         ).logits
     else:
-        logits = _in_two_passes(model, batch, layout, kept)
+        logits = _in_two_passes(model, batch, layout, kept, watching)
     answers: torch.Tensor = logits[:, -(num_answer + 1) : -1].float()
     return answers
 
 
 def _in_two_passes(
-    model: Any, batch: Batch, layout: GistLayout, logits_to_keep: int
+    model: Any, batch: Batch, layout: GistLayout, logits_to_keep: int, watching: dict[str, Watch]
 ) -> torch.Tensor:
     prefix, suffix = batch["prefix_ids"], batch["suffix_ids"]
     reading = layout.at("prefix")
@@ -92,6 +146,7 @@ def _in_two_passes(
         use_cache=True,
         logits_to_keep=logits_to_keep,
         layout=asking,
+        **watching,
     ).logits
     return logits
 

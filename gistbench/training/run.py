@@ -150,6 +150,7 @@ def train(
         answer_logits_only=config.training.answer_logits_only,
         schedule_steps=config.training.schedule_steps,
         segmented=config.adapter.gist_view == "segments",
+        pointer_weight=config.training.pointer_weight,
         model=model,
         args=arguments,
         callbacks=[steps, log],

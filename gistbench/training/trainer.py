@@ -19,7 +19,7 @@ from gistbench.errors import UsageError
 from gistbench.models.checkpoint import load_adapter_weights
 from gistbench.storage import write_atomically
 from gistbench.training.data import IGNORED, SampleBatches
-from gistbench.training.objective import Batch, answer_logits, layout_of
+from gistbench.training.objective import Batch, Pointing, answer_logits, layout_of
 
 CURRICULUM_FILE = "curriculum.json"
 
@@ -42,6 +42,7 @@ class GistTrainer(Trainer):
         objective: Objective = "gist",
         schedule_steps: int | None = None,
         segmented: bool = False,
+        pointer_weight: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -50,6 +51,8 @@ class GistTrainer(Trainer):
         self.num_gists = num_gists
         self.objective = objective
         self.segmented = segmented
+        self.pointer_weight = pointer_weight
+        self._pointer_losses: list[torch.Tensor] = []
         self.answer_logits_only = answer_logits_only
         # The loss is a mean over the micro-batch's answer tokens; Trainer divides it by the
         # accumulation steps.
@@ -83,12 +86,19 @@ class GistTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Mean cross-entropy of the answer tokens, a scalar."""
+        """Mean cross-entropy of the answer tokens, plus the pointer's weighted loss: a scalar."""
         labels = inputs["labels"]
         num_visible = self.num_gists if self.objective == "gist" else None
         layout = layout_of(inputs, num_visible, segmented=self.segmented)
-        logits = answer_logits(model, inputs, layout, answers_only=self.answer_logits_only)
+        pointing = Pointing(inputs) if self.pointer_weight else None
+        logits = answer_logits(
+            model, inputs, layout, answers_only=self.answer_logits_only, watch=pointing
+        )
         loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        if pointing is not None:
+            pointed = pointing.loss()
+            self._pointer_losses.append(pointed.detach())
+            loss = loss + self.pointer_weight * pointed
         self._count(logits.detach(), inputs, layout.prefix_length - self.num_gists)
         return (loss, {"logits": logits}) if return_outputs else loss
 
@@ -135,6 +145,9 @@ class GistTrainer(Trainer):
                     if answers := sum(seen[place] for place in own):
                         rate = sum(exact[place] for place in own) / answers
                         logs[f"train_exact_match/{name}"] = rate
+            if self._pointer_losses:
+                logs["pointer_loss"] = float(torch.stack(self._pointer_losses).mean())
+                self._pointer_losses.clear()
             logs["context_tokens"] = float(self.batches.curriculum.context_tokens)
             logs["supervised_tokens"] = float(self.supervised_tokens)
             logs["context_tokens_seen"] = float(self.context_tokens_seen)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gistbench.core import attention
-from gistbench.core.attention import gist_attention
+from gistbench.core.attention import gist_attention, visible_shares
 from gistbench.core.layout import GistLayout
 from gistbench.core.mask import dense_mask
 
@@ -79,6 +79,28 @@ def test_joint_attention_equals_dense_attention(case: tuple) -> None:
     real = real_slots(layout, suffix)[:, None, :, None]
     assert got.isfinite().all()
     assert ((got - expected) * real).abs().max() < TOLERANCE
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_visible_shares_are_the_weights_that_the_attention_gives_in_one_pass_and_two(
+    case: tuple,
+) -> None:
+    layout, suffix, window, query, key, _ = case
+    options = {"scaling": 0.7, "sliding_window": window}
+    hidden, prefix = layout.prefix_length - layout.num_visible, layout.prefix_length
+    # Values that are unit vectors make the attention's output its weights.
+    slots = prefix + suffix
+    units = torch.eye(slots, dtype=key.dtype).expand(*key.shape[:2], -1, -1)
+    weights = dense_attention(query, key, units, dense_mask(layout, suffix, window), 0.7)
+    expected = weights[:, :, prefix:, hidden:prefix]
+    real = real_slots(layout, suffix)[:, None, prefix:, None]
+    joint = visible_shares(query, key, layout, **options)
+    second = visible_shares(
+        query[:, :, prefix:], key[:, :, hidden:], layout.at("suffix"), **options
+    )
+    for shares in (joint, second):
+        assert torch.allclose(shares * real, (expected * real).float(), atol=1e-6)
 
 
 @given(cases(), st.data())

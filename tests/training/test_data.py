@@ -16,6 +16,7 @@ from gistbench.training.data import (
     IGNORED,
     Example,
     SampleBatches,
+    Turn,
     build_example,
     collate,
 )
@@ -23,8 +24,8 @@ from gistbench.training.objective import layout_of
 from tests.fixtures.tiny_base import tiny_config
 
 GISTS = (1000, 1001, 1002, 1003)
-SHORT = Example([11, 12, 13], (([21, 22], [31, 32]),))
-LONG = Example([41, 42, 43, 44, 45], (([51, 52, 53], [61, 62, 63, 64]),))
+SHORT = Example([11, 12, 13], (Turn([21, 22], [31, 32]),))
+LONG = Example([41, 42, 43, 44, 45], (Turn([51, 52, 53], [61, 62, 63, 64]),))
 
 
 def batches(config: TrainConfig, base: Path, count: int) -> list[dict[str, torch.Tensor]]:
@@ -56,8 +57,8 @@ def test_both_parts_are_padded_on_their_left_and_the_layout_says_by_how_much() -
     assert layout.prefix_padding == (2, 0)
     assert layout.suffix_padding == (3, 0)
     assert layout.num_visible == len(GISTS)
-    question, answer = SHORT.turns[0]
-    assert batch["suffix_ids"][0, 3:].tolist() == [*question, *answer]
+    turn = SHORT.turns[0]
+    assert batch["suffix_ids"][0, 3:].tolist() == [*turn.question, *turn.answer]
     assert batch["prefix_ids"][0, 2:].tolist() == [*SHORT.context, *GISTS]
 
 
@@ -72,9 +73,9 @@ def test_an_example_is_the_sample_with_its_answer_and_the_end(tiny_base: Path) -
         tokenizer, task="niah_passkey", split="train", context_tokens=160, index=3, seed=5
     )
     assert len(example.context) == 160
-    ((question, answer),) = example.turns
-    assert tokenizer.decode(example.context + question) == sample.prompt
-    assert tokenizer.decode(answer) == f" {sample.answer}\n"
+    (turn,) = example.turns
+    assert tokenizer.decode(example.context + turn.question) == sample.prompt
+    assert tokenizer.decode(turn.answer) == f" {sample.answer}\n"
 
 
 @pytest.mark.parametrize(
@@ -90,14 +91,14 @@ def test_one_context_answers_several_questions_each_with_its_own_answer(
     several = build_example(tokenizer, **options, num_questions=num_questions)
     assert several.context == one.context
     assert several.turns[0] == one.turns[0]
-    assert len({tuple(question) for question, _ in several.turns}) == asked
-    assert len({tuple(answer) for _, answer in several.turns}) == asked
+    assert len({tuple(turn.question) for turn in several.turns}) == asked
+    assert len({tuple(turn.answer) for turn in several.turns}) == asked
     text = tokenizer.decode(several.context)
-    for question, answer in several.turns:
-        stated = tokenizer.decode(answer).strip().split(", ")
+    for turn in several.turns:
+        stated = tokenizer.decode(turn.answer).strip().split(", ")
         places = [text.index(word) for pair in stated for word in pair.split()]
         assert all(text.count(word) == 1 for pair in stated for word in pair.split()[1:])
-        if "and for whom" in tokenizer.decode(question):
+        if "and for whom" in tokenizer.decode(turn.question):
             assert len(stated) == 4
             assert places[1::2] == sorted(places[1::2])
         else:

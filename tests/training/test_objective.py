@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,75 @@ import torch
 import torch.nn.functional as F
 
 from gistbench.config import TrainConfig
+from gistbench.core.layout import GistLayout
 from gistbench.models.catalog import find_model
 from gistbench.models.checkpoint import add_adapter, add_gist_rows
 from gistbench.models.loading import load_base
-from gistbench.training.data import IGNORED, Example, build_example, collate
-from gistbench.training.objective import answer_logits, layout_of
+from gistbench.training.data import IGNORED, Example, build_example, collate, holding
+from gistbench.training.objective import Pointing, answer_logits, layout_of
+from gistbench.training.run import train
 from tests.fixtures.tiny_base import NUM_GISTS, tiny_config
+
+
+def test_the_gists_that_hold_a_needle_are_those_whose_part_it_lies_in() -> None:
+    layout = GistLayout(103 + 4, 4, (0,), (0,), stage="joint", segmented=True)
+    assert layout.segment_bounds()[0].tolist() == [0, 25, 51, 77, 103]
+    assert holding(103, 4, (0, 25)) == [True, False, False, False]
+    assert holding(103, 4, (24, 26)) == [True, True, False, False]
+    assert holding(103, 4, (77, 103)) == [False, False, False, True]
+    assert holding(103, 4, None) == [False] * 4
+
+
+def test_a_turn_knows_the_tokens_that_state_its_answer(tiny_base: Path) -> None:
+    tokenizer = load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu").tokenizer
+    example = build_example(
+        tokenizer,
+        task="niah_labelled_4",
+        context_tokens=220,
+        index=2,
+        seed=0,
+        num_questions=5,
+        locate=True,
+    )
+    found = [turn for turn in example.turns if turn.needle is not None]
+    assert len(found) == 4, "the listing is in no one place"
+    for turn in found:
+        assert turn.needle is not None
+        first, end = turn.needle
+        stated = tokenizer.decode(example.context[first:end])
+        assert tokenizer.decode(turn.answer).strip() in stated
+        assert end - first < 40
+
+
+def test_the_pointer_is_the_share_of_attention_that_falls_on_the_right_gist() -> None:
+    batch = {
+        "labels": torch.tensor([[IGNORED, 7, 8], [5, 6, 7], [1, 2, 3]]),
+        "holders": torch.tensor([[False, True], [True, False], [False, False]]),
+    }
+    pointing = Pointing(batch)
+    shares = torch.zeros(3, 1, 5, 2)
+    shares[:, :, :, 0] = 0.9  # where nothing is predicted, and of turns whose gist is unknown
+    shares[0, :, 2:4] = torch.tensor([0.1, 0.3])
+    shares[1, :, 1:4] = torch.tensor([0.2, 0.2])
+    pointing(shares)
+    torch.testing.assert_close(pointing.by_layer[0, :2], torch.tensor([0.75, 0.5]))
+    assert pointing.by_layer[0, 2].isnan()
+    expected = -(torch.tensor([0.75, 0.5]).log().mean())
+    torch.testing.assert_close(pointing.loss(), expected)
+
+
+def test_training_by_the_pointer_turns_questions_to_the_right_gist(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        tiny_base,
+        adapter={"gist_view": "segments"},
+        data={"tasks": ("niah_labelled_2",), "num_samples": 2, "questions_per_context": 3},
+        training={"pointer_weight": 5.0, "max_steps": 40, "learning_rate": 2e-2},
+    )
+    train(config, tmp_path, device="cpu")
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert log[-1]["pointer_loss"] < 0.5 * log[0]["pointer_loss"]
 
 
 def learned(

@@ -59,6 +59,13 @@ def test_a_context_too_short_for_the_needle(tiny_base: Path, output: Path) -> No
     assert "ask for at least" in text
 
 
+def test_a_pointer_without_parts_to_point_at(tiny_base: Path, output: Path) -> None:
+    weighted = {"pointer_weight": 0.5}
+    assert "--adapter.gist-view segments" in refusal(tiny_base, output, training=weighted)
+    settings = {"training": weighted, "adapter": {"gist_view": "segments"}}
+    assert "objective full" in refusal(tiny_base, output, objective="full", **settings)
+
+
 def test_a_first_stage_too_short_for_the_needle(tiny_base: Path, output: Path) -> None:
     """Refused at the start, not with a traceback from a worker process."""
     text = refusal(tiny_base, output, data={"curriculum": (20,)})
