@@ -18,6 +18,10 @@ Phase = Literal["load", "compress", "steady", "decode"]
 """What a process does: load weights, read contexts, hold their caches, answer."""
 
 
+Stated = Literal["right", "another", "mixed", "neither"]
+"""Whose value an answer is, where a document states several."""
+
+
 class Record(BaseModel):
     """Base of all records: immutable, and strict about unknown fields."""
 

@@ -76,8 +76,9 @@ def build_example(
     num_questions: int = 1,
     task_index: int = 0,
     locate: bool = False,
+    split: str = "train",
 ) -> Example:
-    """One sample of a task's training split.
+    """One sample of a task's training split, or of another.
 
     Args:
         tokenizer: Of the base model.
@@ -88,6 +89,7 @@ def build_example(
         num_questions: Asked of its context at most.
         task_index: Kept with the example.
         locate: Find the needle of each turn.
+        split: Training uses train alone.
 
     Raises:
         UsageError: No sample of this length can be made.
@@ -96,7 +98,7 @@ def build_example(
         context, asked = generators.generator(task).build_turns(
             tokenizer,
             task=task,
-            split="train",
+            split=split,
             context_tokens=context_tokens,
             index=index,
             seed=seed,
