@@ -11,6 +11,8 @@ The two JSONL files may be packed, as ``samples.jsonl.xz``: arms repeat each oth
 
 from __future__ import annotations
 
+import getpass
+import hashlib
 import json
 import lzma
 import os
@@ -18,9 +20,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from gistbench.errors import UsageError
@@ -53,6 +57,30 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise cannot_write(path, error) from error
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder that this one works in.
+
+    The lock is the operating system's, so that a killed process leaves none behind, and lies
+    outside the folder, which it says nothing of.
+
+    Raises:
+        UsageError: Another process is at work there.
+    """
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"gistbench-{getpass.getuser()}-{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(
+            f"another process is at work in {folder}; wait for it, or choose another --output"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_writable(folder: Path) -> None:

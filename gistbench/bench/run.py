@@ -43,6 +43,7 @@ from gistbench.records import (
 )
 from gistbench.storage import (
     check_writable,
+    only_process,
     read_json,
     read_jsonl,
     write_atomically,
@@ -93,20 +94,25 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     find_model(base)
     check_writable(folder)
     state = Run(config, folder, display, command, arms, excluded, checkpoints, base)
+    with only_process(folder):
+        _run(state, wanted, length)
+    return folder
+
+
+def _run(state: Run, wanted: tuple[str, ...], length: int | None) -> None:
     if not claim(state):
-        display.say(f"{folder} already holds this run, complete; nothing to do")
-        return folder
+        state.display.say(f"{state.folder} already holds this run, complete; nothing to do")
+        return
     found = _probe(state)
     state.excluded = not_applicable(wanted, length, found.base.model_type)
     state.arms = tuple(arm for arm in wanted if arm not in state.excluded)
     _choose_samples(state, found)
     for reason in state.excluded.values():
-        display.say(f"not applicable: {reason}")
+        state.display.say(f"not applicable: {reason}")
     results = _evaluate_all(state)
     rounds = _timing(state, on_gpu=found.provenance.device.startswith("cuda"))
     _write(state, found, results, rounds)
     shutil.rmtree(state.work, ignore_errors=True)
-    return folder
 
 
 def _probe(state: Run) -> Probe:

@@ -45,7 +45,7 @@ def environment_lines(run: RunRecord) -> tuple[Line, ...]:
         ("Base weights", f"{base.num_parameters:,} parameters, sha256 {base.fingerprint[:16]}"),
         ("Precision", f"{base.dtype}, quantisation {base.quantization}"),
         ("Keys and values", f"{base.key_value_bytes_per_token:,} bytes a token"),
-        ("Packages", ", ".join(f"{name} {v}" for name, v in sorted(where.packages.items()))),
+        ("Packages", _versions(where.packages)),
     ]
     tuned = _checkpoint("Tuned checkpoint", run.tuned_checkpoint)
     rows[6:6] = [*_checkpoint("Checkpoint", run.checkpoint), *tuned]
@@ -55,6 +55,11 @@ def environment_lines(run: RunRecord) -> tuple[Line, ...]:
         )
         memory = where.device_total_bytes
         rows.insert(4, ("GPU", versions + (f", {format_bytes(memory)}" if memory else "")))
+    own: dict[str, list[str]] = {}
+    for arm in run.arms:
+        if arm.packages:
+            own.setdefault(_versions(arm.packages), []).append(arm.name)
+    rows += [(f"Packages of {', '.join(arms)}", versions) for versions, arms in own.items()]
     rows += [
         (
             f"Part {number}",
@@ -66,6 +71,10 @@ def environment_lines(run: RunRecord) -> tuple[Line, ...]:
         for number, part in enumerate(run.parts, start=1)
     ]
     return tuple(Line(label=label, text=text) for label, text in rows if text)
+
+
+def _versions(packages: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))
 
 
 def _checkpoint(label: str, checkpoint: CheckpointRecord | None) -> list[tuple[str, str]]:

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -358,6 +360,29 @@ def refusal(config: RunConfig, folder: Path) -> str:
     assert "\n" not in text
     assert not (folder / "run.json").exists()
     return text
+
+
+def test_a_second_process_in_the_same_folder_is_refused_and_the_first_goes_on(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    code = f"""
+from pathlib import Path
+from gistbench.storage import only_process
+with only_process(Path({str(tmp_path / "run")!r})):
+    print("in", flush=True)
+    input()
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "in\n"
+    with pytest.raises(UsageError, match="another process is at work"):
+        start(settings(), tmp_path / "run")
+    assert in_process.jobs == []
+    other.kill()
+    other.wait()
+    start(settings(), tmp_path / "run")
 
 
 def test_a_folder_used_by_something_else_is_refused(
