@@ -28,6 +28,8 @@ def compress(
     device: Device = "auto",
     dtype: DType = "auto",
     quantization: Quantization = "none",
+    chunk_tokens: int | None = None,
+    segment_tokens: int | None = None,
     allow_other_precision: bool = False,
     trust_remote_code: bool = False,
     force: bool = False,
@@ -43,12 +45,18 @@ def compress(
         device: Where the model runs.
         dtype: Of weights and cache; auto is bfloat16.
         quantization: Of the weights.
+        chunk_tokens: Read so many tokens at a time: less memory, the same gists.
+        segment_tokens: Write gists for every so many tokens and drop these before going on:
+            memory does not grow with the text; no shipped checkpoint was trained for it.
         allow_other_precision: Accept weights other than those the checkpoint was trained on.
         trust_remote_code: Run code that a model brings.
         force: Replace the output if it exists.
     """
     from gistbench.reuse.text import read_text, require_free
 
+    for flag, value in (("--chunk-tokens", chunk_tokens), ("--segment-tokens", segment_tokens)):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag} {value} reads nothing; pass 1 or more, for instance 4096")
     text = read_text(file)
     require_free(output, force=force)
     chosen = device_of(device)
@@ -67,8 +75,14 @@ def compress(
         allow_other_precision=allow_other_precision,
         trust_remote_code=trust_remote_code,
     )
-    done = compress_text(compressor, text)
+    done = compress_text(compressor, text, chunk_tokens=chunk_tokens, segment_tokens=segment_tokens)
     write(done, output, force=force)
+    if done.origin.segment_tokens is not None:
+        _say(
+            f"note: read in segments of up to {done.origin.segment_tokens:,} tokens, which "
+            f"{done.origin.checkpoint} was not trained for; what its answers are worth was not "
+            "measured"
+        )
     trained = compressor.trained.manifest.max_trained_context_tokens
     if done.origin.context_tokens > trained:
         _say(
@@ -82,8 +96,11 @@ def compress(
         f"{format_bytes(done.cache.num_bytes)} of keys and values",
         format_seconds(done.seconds),
     ]
-    if done.peak_bytes is not None:
-        said.append(f"peak {format_bytes(done.peak_bytes)} allocated")
+    if done.peak_bytes is not None and done.needed_bytes is not None:
+        said.append(
+            f"peak {format_bytes(done.peak_bytes)} allocated, "
+            f"{format_ratio(done.peak_bytes / done.needed_bytes)} of weights, keys and values"
+        )
     _say(f"{output}: {', '.join(said)}")
 
 

@@ -1,7 +1,8 @@
 """Compressed contexts on disk: one safetensors file each.
 
 A file holds ``keys`` and ``values``, ``(layers, 1, kv_heads, slots, head_dim)``, and in its
-metadata, as text, the layout that they were read with and a sha256 of everything else in it. One
+metadata, as text, the layout that they were read with (``positions`` of the slots where the context
+was read in segments) and a sha256 of everything else in it. One
 that is meant to outlive its run also says where it comes from (`gistbench.models.origin`).
 """
 
@@ -48,6 +49,8 @@ def save_context(
         "prefix_length": str(cache.layout.prefix_length),
         "segmented": str(cache.layout.segmented),
     }
+    if cache.layout.memory:
+        metadata["positions"] = json.dumps(cache.layout.memory[0])
     metadata[SEAL] = _seal(tensors, metadata)
     write_bytes_atomically(path, save(tensors, metadata))
 
@@ -94,6 +97,7 @@ def read_context(
             "restore it or compress the text again"
         )
     keys, values = (tensors[name].to(device) for name in TENSORS)
+    positions = json.loads(metadata.get("positions", "[]"))
     layout = GistLayout(
         int(metadata["prefix_length"]),
         keys.shape[3],
@@ -101,6 +105,7 @@ def read_context(
         (0,),
         stage="suffix",
         segmented=metadata["segmented"] == "True",
+        memory=(tuple(positions),) if positions else (),
     )
     return ContextCache(keys.unbind(0), values.unbind(0), layout), metadata
 

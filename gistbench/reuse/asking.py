@@ -86,7 +86,8 @@ def ask(
     asked = [question_tokens(tokenizer, question) for question in questions]
     most = compressor.base.max_positions
     for saved in contexts:
-        needed = saved.cache.layout.prefix_length + max(map(len, asked)) + max_new_tokens
+        ends = saved.cache.layout.suffix_positions(0, 1).item()
+        needed = int(ends) + max(map(len, asked)) + max_new_tokens
         if needed > most:
             raise TooLongError(
                 f"{saved.path} with question and answer needs {needed:,} positions, "

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from gistbench.core.cache import ContextCache
+from gistbench.core.footprint import Architecture
 from gistbench.errors import TooLongError
-from gistbench.models.decode import read_contexts
 from gistbench.models.gist_file import save_context
 from gistbench.models.origin import ContextOrigin
+from gistbench.models.reading import read_in_segments, segment_lengths
 from gistbench.reuse.model import Compressor
 from gistbench.reuse.text import Text, require_free, text_tokens
 
@@ -25,12 +26,15 @@ class Compressed:
         origin: What it was made from and with.
         seconds: Of the read alone, without loading.
         peak_bytes: Most bytes that torch had allocated during it, weights included; None on a CPU.
+        needed_bytes: What was allocated before, weights mostly, and the keys and values that the
+            read holds by prediction; the rest of the peak are activations. None on a CPU.
     """
 
     cache: ContextCache
     origin: ContextOrigin
     seconds: float
-    peak_bytes: int | None
+    peak_bytes: int | None = None
+    needed_bytes: int | None = None
 
     @property
     def compression_ratio(self) -> float:
@@ -38,21 +42,42 @@ class Compressed:
         return self.origin.context_tokens / self.cache.num_slots
 
 
-def compress(compressor: Compressor, text: Text) -> Compressed:
+def compress(
+    compressor: Compressor,
+    text: Text,
+    *,
+    chunk_tokens: int | None = None,
+    segment_tokens: int | None = None,
+) -> Compressed:
     """Read a text into gist tokens.
+
+    Args:
+        compressor: The model and its gists.
+        text: What to read.
+        chunk_tokens: Read so many tokens at a time: less memory, the same gists.
+        segment_tokens: Write gists for every so many tokens and drop these before the next are
+            read: memory does not grow with the text. No shipped checkpoint was trained for it.
 
     Raises:
         TooLongError: The model has no positions for it.
     """
     tokens = text_tokens(compressor.base.tokenizer, text)
     gist_ids = compressor.trained.gist_ids
-    _require_positions(compressor, text, len(tokens) + len(gist_ids))
+    segments = segment_lengths(len(tokens), segment_tokens or len(tokens))
+    _require_positions(compressor, text, len(tokens) + len(segments) * len(gist_ids))
     on_cuda = compressor.device.startswith("cuda")
+    before = 0
     if on_cuda:
         torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
     start = compressor.seconds()
-    cache = read_contexts(
-        compressor.trained.model, [tokens], gist_ids=gist_ids, segmented=compressor.segmented
+    cache = read_in_segments(
+        compressor.trained.model,
+        tokens,
+        gist_ids=gist_ids,
+        segment_tokens=segment_tokens or len(tokens),
+        segmented=compressor.segmented,
+        chunk_tokens=chunk_tokens,
     )
     seconds = compressor.seconds() - start
     manifest = compressor.trained.manifest
@@ -64,10 +89,15 @@ def compress(compressor: Compressor, text: Text) -> Compressed:
         num_gists=manifest.num_gists,
         context_tokens=len(tokens),
         text_sha256=text.sha256,
+        segment_tokens=segment_tokens if len(segments) > 1 else None,
     )
-    return Compressed(
-        cache, origin, seconds, torch.cuda.max_memory_allocated() if on_cuda else None
+    if not on_cuda:
+        return Compressed(cache, origin, seconds)
+    held = Architecture.of(origin.base.architecture).reading_bytes(
+        origin.base.dtype, segments, len(gist_ids), chunk_tokens=chunk_tokens
     )
+    peak = torch.cuda.max_memory_allocated()
+    return Compressed(cache, origin, seconds, peak, before + held)
 
 
 def write(compressed: Compressed, output: Path, *, force: bool = False) -> None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from gistbench.core.cache import ContextCache, stack
+from gistbench.core.footprint import Architecture
 from gistbench.core.layout import pad_left
+from gistbench.models import reading
 from gistbench.models.cache import open_cache
 from gistbench.models.decode import answer, continue_layout, read_contexts
 from gistbench.models.reading import read_in_segments, segment_lengths
@@ -253,6 +255,60 @@ def test_answers_from_segments_in_a_batch_are_those_of_each_alone(
     together = answer(model, stack(caches), batch.questions, **options).tokens
     for cache, question, tokens in zip(caches, batch.questions, together, strict=True):
         assert answer(model, cache, [question], **options).tokens == [tokens]
+
+
+# ---------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt-neox", "gemma3-window-6"])
+@pytest.mark.parametrize(
+    ("segment_tokens", "chunk_tokens"), [(45, None), (45, 10), (8, None), (8, 4), (8, 11), (8, 10)]
+)
+def test_cache_holds_the_predicted_bytes_while_it_reads(
+    architecture: str,
+    segment_tokens: int,
+    chunk_tokens: int | None,
+    make_tiny: Any,
+    make_batch: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, batch = make_tiny(architecture), make_batch((45,), (3,))
+    held: list[int] = []
+    sound = reading.collecting_cache
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        cache = sound(*arguments, **options)
+
+        def count(*_: Any) -> None:
+            tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+            if options["memory"] is not None:
+                tensors += [*options["memory"].keys, *options["memory"].values]
+            stored = {
+                tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+                for tensor in tensors
+            }
+            held.append(sum(stored.values()))
+
+        hooks.append(model.register_forward_hook(count))
+        return cache
+
+    hooks: list[Any] = []
+    monkeypatch.setattr(reading, "collecting_cache", watched)
+    cache = read_in_segments(
+        model,
+        batch.contexts[0],
+        gist_ids=batch.gist_ids,
+        segment_tokens=segment_tokens,
+        chunk_tokens=chunk_tokens,
+    )
+    fields = {**model.config.to_dict(), "model_type": model.config.model_type}
+    segments = segment_lengths(45, segment_tokens)
+    predicted = Architecture.of(fields).reading_bytes(
+        "float32", segments, 3, chunk_tokens=chunk_tokens
+    )
+    assert max(held) == predicted
+    per_token = Architecture.of(fields).key_value_bytes_per_token("float32")
+    assert cache.num_bytes == 3 * len(segments) * per_token
 
 
 @pytest.mark.parametrize(

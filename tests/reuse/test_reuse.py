@@ -192,6 +192,43 @@ def test_asking_leaves_the_saved_text_as_it_is(compressor: Any, files: list[Path
         assert torch.equal(kept, read)
 
 
+def test_text_read_in_segments_is_saved_and_asked_like_any_other(
+    compressor: Any, files: list[Path]
+) -> None:
+    done = compress(compressor, TEXTS[2], segment_tokens=30)
+    assert done.origin.segment_tokens == 30
+    segments = -(-done.origin.context_tokens // 30)
+    assert done.cache.num_slots == segments * NUM_GISTS > NUM_GISTS
+    assert done.compression_ratio == done.origin.context_tokens / done.cache.num_slots
+    path = files[0].with_name("segments.gist.safetensors")
+    write(done, path)
+    saved = read_saved(path)
+    assert saved.cache.layout == done.cache.layout
+    assert torch.equal(logits_of(compressor, saved.cache), logits_of(compressor, done.cache))
+    contexts = [saved, *map(read_saved, files)]
+    together = ask(compressor, contexts, [QUESTION], max_new_tokens=9).replies
+    for each, reply in zip(contexts, together, strict=True):
+        assert ask(compressor, [each], [QUESTION], max_new_tokens=9).replies == [reply]
+
+
+def test_one_segment_or_chunks_leave_the_file_of_an_ordinary_read(compressor: Any) -> None:
+    plain = compress(compressor, TEXTS[1])
+    one = compress(compressor, TEXTS[1], segment_tokens=plain.origin.context_tokens)
+    chunked = compress(compressor, TEXTS[1], chunk_tokens=16)
+    assert plain.origin == one.origin == chunked.origin
+    assert plain.cache.layout == one.cache.layout == chunked.cache.layout
+    for key, same, near in zip(plain.cache.keys, one.cache.keys, chunked.cache.keys, strict=True):
+        assert torch.equal(key, same)
+        assert (key - near).abs().max() < 1e-5 * key.abs().max()
+
+
+def test_gists_of_segments_need_positions_too(compressor: Any) -> None:
+    words = text("7" * (compressor.base.max_positions - 2 * NUM_GISTS))
+    assert compress(compressor, words).cache.num_slots == NUM_GISTS
+    with pytest.raises(TooLongError, match=r"needs 1,032 positions with its gists"):
+        compress(compressor, words, segment_tokens=300)
+
+
 # ------------------------------------------------------------------------------- who may not ask
 
 
@@ -199,9 +236,7 @@ def changed(file: Path, compressor: Any, **fields: Any) -> Path:
     """The same text as if it came from elsewhere, properly written."""
     saved = read_saved(file)
     path = file.with_name("changed.gist.safetensors")
-    write(
-        Compressed(saved.cache, saved.origin.model_copy(update=fields), 0, None), path, force=True
-    )
+    write(Compressed(saved.cache, saved.origin.model_copy(update=fields), 0.0), path, force=True)
     return path
 
 
