@@ -94,13 +94,12 @@ def compress(
         f"{done.origin.context_tokens:,} tokens to {done.cache.num_slots:,}",
         format_ratio(done.compression_ratio),
         f"{format_bytes(done.cache.num_bytes)} of keys and values",
-        format_seconds(done.seconds),
+        format_seconds(done.cost.seconds),
     ]
-    if done.peak_bytes is not None and done.needed_bytes is not None:
-        said.append(
-            f"peak {format_bytes(done.peak_bytes)} allocated, "
-            f"{format_ratio(done.peak_bytes / done.needed_bytes)} of weights, keys and values"
-        )
+    peak, needed = done.cost.peak_bytes, done.cost.needed_bytes
+    if peak is not None and needed is not None:
+        share = format_ratio(peak / needed)
+        said.append(f"peak {format_bytes(peak)} allocated, {share} of weights, keys and values")
     _say(f"{output}: {', '.join(said)}")
 
 

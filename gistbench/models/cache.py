@@ -59,10 +59,13 @@ class RoomyLayer(DynamicLayer):
         super().__init__()
         self.lazy_initialization(keys, values)
         self.length = keys.shape[2]
+        # Not torch.cat, which would hold the room twice for a moment.
         self._keys, self._values = (
-            torch.cat([tensor, tensor.new_empty((*tensor.shape[:2], room, tensor.shape[3]))], dim=2)
+            tensor.new_empty((*tensor.shape[:2], self.length + room, tensor.shape[3]))
             for tensor in (keys, values)
         )
+        self._keys[:, :, : self.length] = keys
+        self._values[:, :, : self.length] = values
         self.keys, self.values = keys, values
 
     def update(

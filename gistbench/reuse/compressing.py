@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from gistbench.core.cache import ContextCache
-from gistbench.core.footprint import Architecture
 from gistbench.errors import TooLongError
 from gistbench.models.gist_file import save_context
 from gistbench.models.origin import ContextOrigin
-from gistbench.models.reading import read_in_segments, segment_lengths
+from gistbench.models.reading import segment_lengths
+from gistbench.reuse.cost import ReadingCost, measured_read
 from gistbench.reuse.model import Compressor
 from gistbench.reuse.text import Text, require_free, text_tokens
 
@@ -24,17 +22,12 @@ class Compressed:
     Attributes:
         cache: The gists' keys and values.
         origin: What it was made from and with.
-        seconds: Of the read alone, without loading.
-        peak_bytes: Most bytes that torch had allocated during it, weights included; None on a CPU.
-        needed_bytes: What was allocated before, weights mostly, and the keys and values that the
-            read holds by prediction; the rest of the peak are activations. None on a CPU.
+        cost: Of the read alone, without loading.
     """
 
     cache: ContextCache
     origin: ContextOrigin
-    seconds: float
-    peak_bytes: int | None = None
-    needed_bytes: int | None = None
+    cost: ReadingCost
 
     @property
     def compression_ratio(self) -> float:
@@ -65,21 +58,14 @@ def compress(
     gist_ids = compressor.trained.gist_ids
     segments = segment_lengths(len(tokens), segment_tokens or len(tokens))
     _require_positions(compressor, text, len(tokens) + len(segments) * len(gist_ids))
-    on_cuda = compressor.device.startswith("cuda")
-    before = 0
-    if on_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    start = compressor.seconds()
-    cache = read_in_segments(
+    cache, cost = measured_read(
         compressor.trained.model,
         tokens,
         gist_ids=gist_ids,
-        segment_tokens=segment_tokens or len(tokens),
         segmented=compressor.segmented,
+        segment_tokens=segment_tokens,
         chunk_tokens=chunk_tokens,
     )
-    seconds = compressor.seconds() - start
     manifest = compressor.trained.manifest
     origin = ContextOrigin(
         base=compressor.base.reference,
@@ -91,13 +77,7 @@ def compress(
         text_sha256=text.sha256,
         segment_tokens=segment_tokens if len(segments) > 1 else None,
     )
-    if not on_cuda:
-        return Compressed(cache, origin, seconds)
-    held = Architecture.of(origin.base.architecture).reading_bytes(
-        origin.base.dtype, segments, len(gist_ids), chunk_tokens=chunk_tokens
-    )
-    peak = torch.cuda.max_memory_allocated()
-    return Compressed(cache, origin, seconds, peak, before + held)
+    return Compressed(cache, origin, cost)
 
 
 def write(compressed: Compressed, output: Path, *, force: bool = False) -> None:

@@ -129,6 +129,23 @@ def test_longer_than_trained_is_a_note_and_not_a_refusal(compress: Command) -> N
     assert "note:" not in compress("short.txt", "short.gist.safetensors").err
 
 
+def test_segments_are_noted_as_never_trained_and_chunks_are_not(
+    compress: Command, ask: Command
+) -> None:
+    Path("a.txt").write_text("7" * 100)
+    chunked = compress("a.txt", "chunked.gist.safetensors", "--chunk-tokens", 16)
+    assert chunked.code == 0 and "note:" not in chunked.err
+    assert "100 tokens to 4, 25x" in chunked.err
+    done = compress("a.txt", "parts.gist.safetensors", "--segment-tokens", 40)
+    assert done.code == 0
+    assert "was not trained for; what its answers are worth was not measured" in done.err
+    assert "100 tokens to 12, 8.333x" in done.err
+    files = ("parts.gist.safetensors", "chunked.gist.safetensors")
+    assert ask(*files, "--question", QUESTION, "--max-new-tokens", 4).code == 0
+    for flag in ("--chunk-tokens", "--segment-tokens"):
+        assert f"{flag} 0 reads nothing" in refusal(compress("a.txt", "b", flag, 0))
+
+
 def test_existing_output_is_kept_unless_forced(compress: Command) -> None:
     Path("a.txt").write_text("The grass is green.")
     Path("kept").write_text("precious")

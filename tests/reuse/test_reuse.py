@@ -21,6 +21,7 @@ from gistbench.models.origin import origin_of
 from gistbench.models.prompts import split_prompt
 from gistbench.reuse.asking import ask, read_saved
 from gistbench.reuse.compressing import Compressed, compress, write
+from gistbench.reuse.cost import ReadingCost, measured_read
 from gistbench.reuse.model import load_compressor, load_compressor_of
 from gistbench.reuse.text import Text, question_tokens, read_text, text_tokens
 from tests.fixtures.tiny_base import NUM_GISTS, write_tiny_base
@@ -236,7 +237,11 @@ def changed(file: Path, compressor: Any, **fields: Any) -> Path:
     """The same text as if it came from elsewhere, properly written."""
     saved = read_saved(file)
     path = file.with_name("changed.gist.safetensors")
-    write(Compressed(saved.cache, saved.origin.model_copy(update=fields), 0.0), path, force=True)
+    write(
+        Compressed(saved.cache, saved.origin.model_copy(update=fields), ReadingCost(1, 0.0)),
+        path,
+        force=True,
+    )
     return path
 
 
@@ -359,3 +364,29 @@ def test_metadata_are_plain_text_that_others_can_read(files: list[Path]) -> None
         told = file.metadata()
         assert file.get_slice("keys").get_shape()[3] == NUM_GISTS
     assert json.loads(told["origin"])["text_sha256"] == TEXTS[0].sha256
+
+
+def test_a_read_costs_time_and_on_a_cpu_no_bytes_are_counted(compressor: Any) -> None:
+    tokens = text_tokens(compressor.base.tokenizer, TEXTS[1])
+    gist_ids = compressor.trained.gist_ids
+    _, cost = measured_read(compressor.trained.model, tokens, gist_ids=gist_ids)
+    assert cost.num_tokens == len(tokens) and cost.seconds > 0
+    assert cost.peak_bytes is None and cost.needed_bytes is None
+
+
+@pytest.mark.gpu
+def test_chunks_and_segments_lower_the_peak_on_a_gpu(make_tiny: Any) -> None:
+    """A constant above weights, keys and values; above weights alone in segments."""
+    model = make_tiny("llama", max_position_embeddings=65536).to("cuda", torch.bfloat16)
+    context = torch.randint(58, (60_000,)).tolist()
+    above = {}
+    for name, options in {
+        "one pass": {},
+        "chunks": {"chunk_tokens": 2048},
+        "segments": {"segment_tokens": 2048},
+    }.items():
+        _, cost = measured_read(model, context, gist_ids=(58, 59, 60), **options)
+        assert cost.peak_bytes is not None and cost.needed_bytes is not None
+        above[name] = cost.peak_bytes - cost.needed_bytes
+    assert above["chunks"] < above["one pass"] / 5
+    assert above["segments"] < above["one pass"] / 5
