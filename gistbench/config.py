@@ -191,6 +191,9 @@ class RunConfig(Config):
     dtype: DType = Field("auto", description="of weights and cache; auto is bfloat16")
     quantization: Quantization = Field("none", description="of the weights, in every arm alike")
     batch_size: int = Field(1, ge=1, description="samples answered together")
+    chunk_tokens: int | None = Field(
+        None, ge=1, description="read whole contexts so many tokens at a time: less memory"
+    )
     contexts_held: int = Field(32, ge=1, description="contexts of the memory and speed verdicts")
     parallel_arms: int = Field(
         1, ge=1, description="arms that answer at once; above 1, their times are not measured"

@@ -37,7 +37,16 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: beside it first, then renamed over it.
+    """Write a text file whole or not at all.
+
+    Raises:
+        UsageError: The disk is full or the folder cannot be written.
+    """
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: beside it first, then renamed over it.
 
     Raises:
         UsageError: The disk is full or the folder cannot be written.
@@ -48,8 +57,8 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

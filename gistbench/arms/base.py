@@ -64,6 +64,7 @@ class Reader:
         segmented: Whether each gist reads its own part of the context, as it was trained to.
         store: Compressed caches shared between the gist arm and its swapped control.
         tokenizer: The model's own; needed by arms that look at the context as text.
+        chunk_tokens: Whole contexts are read so many slots at a time; None for one pass.
     """
 
     model: torch.nn.Module
@@ -71,6 +72,7 @@ class Reader:
     store: GistStore | None = None
     tokenizer: Any = None
     segmented: bool = False
+    chunk_tokens: int | None = None
 
     def text_start(self, context: Sequence[int]) -> list[int]:
         """The token that the tokenizer puts before every text, if this context begins with one.

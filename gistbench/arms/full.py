@@ -19,4 +19,6 @@ class Full(Arm):
     def read(self, reader: Reader, prompts: Sequence[Prompt]) -> ContextCache:
         """Keep every slot."""
         contexts = [prompt.tokens.context for prompt in prompts]
-        return read_contexts(reader.model, contexts, keep_all=True)
+        return read_contexts(
+            reader.model, contexts, keep_all=True, chunk_tokens=reader.chunk_tokens
+        )

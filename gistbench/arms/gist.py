@@ -21,7 +21,11 @@ class Gist(Arm):
         """Keep the gists."""
         contexts = [prompt.tokens.context for prompt in prompts]
         return read_contexts(
-            reader.model, contexts, gist_ids=reader.gist_ids, segmented=reader.segmented
+            reader.model,
+            contexts,
+            gist_ids=reader.gist_ids,
+            segmented=reader.segmented,
+            chunk_tokens=reader.chunk_tokens,
         )
 
     def share(self, reader: Reader, prompts: Sequence[Prompt], cache: ContextCache) -> None:

@@ -44,5 +44,7 @@ class MeanPool(BudgetArm):
                     f"arm {self.name} needs a model that attends to its whole context, and this "
                     f"one sees {window:,} tokens back; pass --context-tokens {window - 1} or less"
                 )
-        whole = read_contexts(reader.model, contexts, keep_all=True)
+        whole = read_contexts(
+            reader.model, contexts, keep_all=True, chunk_tokens=reader.chunk_tokens
+        )
         return mean_pooled(whole, self.budget_tokens, rotary_frequencies(reader.model))

@@ -215,16 +215,21 @@ def not_applicable(
     return reasons
 
 
-def require_possible(names: tuple[str, ...]) -> None:
-    """Refuse arms that cannot run on this machine, before any of them has begun.
+def require_possible(names: tuple[str, ...], *, chunked: bool = False) -> None:
+    """Refuse arms that cannot run on this machine or in chunks, before any of them has begun.
 
     Raises:
+        UsageError: An arm reads in one pass alone, which beside chunks would be uneven.
         PrerequisiteError: A package of an optional extra is missing, or an environment.
     """
     arms = [find_arm_name(name) for name in names]
     for arm in arms:
         require_packages(arm)
-    if any(arm.environment == "kvpress" for arm in arms):
+    if pressed := [arm.name for arm in arms if arm.environment == "kvpress"]:
+        if chunked:
+            raise UsageError(
+                f"arm {pressed[0]} reads its context in one pass; leave --chunk-tokens or it out"
+            )
         kvpress_python()
 
 

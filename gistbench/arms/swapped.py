@@ -36,6 +36,7 @@ class Swapped(Arm):
                     [donor.tokens.context],
                     gist_ids=reader.gist_ids,
                     segmented=reader.segmented,
+                    chunk_tokens=reader.chunk_tokens,
                 )
             caches.append(stored)
         return stack(caches)

@@ -53,6 +53,7 @@ class Job(Record):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quantization: Literal["none", "nf4"]
     batch_size: int
+    chunk_tokens: int | None = None
     contexts_held: int
     allow_other_precision: bool
     trust_remote_code: bool

@@ -94,6 +94,7 @@ class GistbenchLM(ArmLM):
             dtype=settings.dtype,
             quantization=settings.quantization,
             batch_size=int(batch_size),
+            chunk_tokens=settings.chunk_tokens,
             contexts_held=settings.contexts_held,
             allow_other_precision=settings.allow_other_precision,
             trust_remote_code=settings.trust_remote_code,

@@ -96,7 +96,7 @@ def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
         model, gist_ids, manifest = trained.model, trained.gist_ids, trained.manifest
     store = GistStore(Path(job.folder) / GISTS_FOLDER, device) if job.keep_gists else None
     segmented = manifest is not None and manifest.gist_view == "segments"
-    reader = Reader(model, gist_ids, store, base.tokenizer, segmented)
+    reader = Reader(model, gist_ids, store, base.tokenizer, segmented, job.chunk_tokens)
     engine = Engine(base, arm, reader, device, device_clock(device), phase)
     return Loaded(engine, manifest, record, dtype)
 

@@ -76,7 +76,7 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
     length = None if set(config.tasks) == {generators.OWN_DATA} else config.context_tokens
     excluded = not_applicable(wanted, length)
     arms = tuple(arm for arm in wanted if arm not in excluded)
-    require_possible(arms)
+    require_possible(arms, chunked=config.chunk_tokens is not None)
     ruler.require_possible(config.tasks, samples=config.samples, split=config.split)
     checkpoints = find_checkpoints(config, arms)
     least = max(

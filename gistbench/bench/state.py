@@ -82,6 +82,7 @@ class Run:
             dtype=config.dtype,
             quantization=config.quantization,
             batch_size=config.batch_size,
+            chunk_tokens=config.chunk_tokens,
             contexts_held=config.contexts_held,
             allow_other_precision=config.allow_other_precision,
             trust_remote_code=config.trust_remote_code,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch.backends.cuda import SDPAParams, can_use_flash_attention
+from torch.nn.attention.bias import causal_lower_right
 
 from gistbench.core.layout import GistLayout
-from gistbench.core.mask import segment_mask, suffix_mask
+from gistbench.core.mask import chunk_mask, segment_mask, suffix_mask
 
 
 def gist_attention(
@@ -28,7 +30,8 @@ def gist_attention(
     Args:
         query: ``(batch, heads, num_queries, head_dim)``.
         key: ``(batch, kv_heads, num_keys, head_dim)``; rotary phases already applied. Prefix
-            stage: P keys for P queries. Joint: P + S for P + S. Suffix: the V visible slots and
+            stage: P keys for P queries. Chunk: every prefix slot so far, for the newest queries.
+            Joint: P + S for P + S. Suffix: the V visible slots and
             every suffix slot so far, for the newest queries.
         value: Like ``key``.
         layout: The batch's spans and stage.
@@ -45,7 +48,7 @@ def gist_attention(
     """
     _check_sizes(query, key, layout)
     prefix, visible = layout.prefix_length, layout.num_visible
-    if layout.stage == "prefix":
+    if layout.stage in ("prefix", "chunk"):
         return _prefix(query, key, value, layout, scaling, sliding_window, dropout)
     if layout.stage == "suffix":
         return _suffix(query, key, value, layout, scaling, sliding_window, dropout)
@@ -106,6 +109,7 @@ def _check_sizes(query: torch.Tensor, key: torch.Tensor, layout: GistLayout) -> 
     num_keys = key.shape[2]
     expected = {
         "prefix": num_queries == num_keys == layout.prefix_length,
+        "chunk": num_queries <= num_keys <= layout.prefix_length,
         "joint": num_queries == num_keys > layout.prefix_length,
         "suffix": num_keys >= layout.num_visible + num_queries,
     }
@@ -126,17 +130,22 @@ def _prefix(
     sliding_window: int | None,
     dropout: float,
 ) -> torch.Tensor:
-    """Attention within the prefix: causal, or for segmented gists each to its own part."""
+    """Attention of the newest prefix slots: causal, or for segmented gists each to its own part."""
     if not layout.segmented or not layout.num_visible:
         return _padded_causal(query, key, value, layout, scaling, sliding_window, dropout)
+    end, num_queries = key.shape[2], query.shape[2]
     first = layout.prefix_length - layout.num_visible
-    mask = segment_mask(layout, sliding_window, query.device).unsqueeze(1)
-    gists = _fold_groups(query[:, :, first:], key, value, mask, scaling, dropout)
-    if first == 0:
-        return gists
-    query, key, value = (tensor[:, :, :first] for tensor in (query, key, value))
-    context = _padded_causal(query, key, value, layout, scaling, sliding_window, dropout)
-    return torch.cat([context, gists], dim=2)
+    num_context = min(max(first - (end - num_queries), 0), num_queries)
+    parts = []
+    if num_context:
+        seen = end - (num_queries - num_context)
+        own = (query[:, :, :num_context], key[:, :, :seen], value[:, :, :seen])
+        parts.append(_padded_causal(*own, layout, scaling, sliding_window, dropout))
+    if num_context < num_queries:
+        mask = segment_mask(layout, sliding_window, query.device)
+        mask = mask[:, end - first - (num_queries - num_context) : end - first, :end].unsqueeze(1)
+        parts.append(_fold_groups(query[:, :, num_context:], key, value, mask, scaling, dropout))
+    return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
 
 
 def _padded_causal(
@@ -148,7 +157,15 @@ def _padded_causal(
     sliding_window: int | None,
     dropout: float,
 ) -> torch.Tensor:
-    """Causal attention, rows of equal padding together, padding cut off."""
+    """Causal attention of the newest slots, rows of equal padding together, padding cut off."""
+    end = key.shape[2]
+    start = end - query.shape[2]
+    if sliding_window is not None and start:
+        # Behind a memory a position says more than a slot; without one the two go together.
+        first_key = 0 if layout.memory else max(0, start - sliding_window + 1)
+        mask = chunk_mask(layout, first_key, start, end, sliding_window, query.device).unsqueeze(1)
+        own = (query, key[:, :, first_key:], value[:, :, first_key:])
+        return _fold_groups(*own, mask, scaling, dropout)
     groups: dict[int, list[int]] = {}
     for row, padding in enumerate(layout.prefix_padding):
         groups.setdefault(padding, []).append(row)
@@ -157,11 +174,12 @@ def _padded_causal(
     # Padding rows keep a zero output. Nothing reads it.
     output = torch.zeros_like(query)
     for padding, members in groups.items():
-        if padding == query.shape[2]:
+        if padding >= end:
             continue
         rows = torch.tensor(members, device=query.device)
-        output[rows, :, padding:] = _causal(
-            query[rows, :, padding:],
+        first = max(padding - start, 0)
+        output[rows, :, first:] = _causal(
+            query[rows, :, first:],
             key[rows, :, padding:],
             value[rows, :, padding:],
             scaling,
@@ -179,14 +197,49 @@ def _causal(
     sliding_window: int | None,
     dropout: float,
 ) -> torch.Tensor:
-    """Causal attention of equally long rows without padding, fused."""
+    """Causal attention of the newest slots of equally long rows without padding, fused."""
     length = query.shape[2]
+    if length < key.shape[2]:
+        return _causal_behind(query, key, value, scaling, dropout)
     if sliding_window is not None and length > sliding_window:
         return _causal_banded(query, key, value, scaling, sliding_window, dropout)
     grouped = query.shape[1] != key.shape[1]
     return F.scaled_dot_product_attention(
         query, key, value, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped
     )
+
+
+def _causal_behind(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Causal attention of queries whose last slot is that of the last key.
+
+    Flash attention (Dao, 2023, arXiv 2307.08691) aligns both at their ends by itself. Where it
+    cannot run, the mask is ``(num_queries, num_keys)``.
+    """
+    num_queries, num_keys = query.shape[2], key.shape[2]
+    grouped = query.shape[1] != key.shape[1]
+    if num_queries == 1:
+        return _fold_groups(query, key, value, None, scaling, dropout)
+    if query.is_cuda:
+        params = SDPAParams(query, key, value, None, dropout, False, grouped)
+        if can_use_flash_attention(params):
+            return F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=causal_lower_right(num_queries, num_keys),
+                scale=scaling,
+                dropout_p=dropout,
+                enable_gqa=grouped,
+            )
+    mask = torch.ones(num_queries, num_keys, dtype=torch.bool, device=query.device)
+    mask = mask.tril(num_keys - num_queries).view(1, 1, num_queries, num_keys)
+    return _fold_groups(query, key, value, mask, scaling, dropout)
 
 
 def _causal_banded(

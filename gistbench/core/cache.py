@@ -55,6 +55,7 @@ class ContextCache:
             suffix_padding=(0,),
             stage="suffix",
             segmented=self.layout.segmented,
+            memory=self.layout.memory[index : index + 1],
         )
         keys = tuple(key[index : index + 1, :, first:].clone() for key in self.keys)
         values = tuple(value[index : index + 1, :, first:].clone() for value in self.values)
@@ -71,6 +72,7 @@ class ContextCache:
             self.layout,
             prefix_padding=tuple(self.layout.prefix_padding[row] for row in rows),
             suffix_padding=tuple(self.layout.suffix_padding[row] for row in rows),
+            memory=tuple(self.layout.memory[row] for row in rows) if self.layout.memory else (),
         )
         index = torch.tensor(rows, dtype=torch.long, device=self.keys[0].device)
         return ContextCache(
@@ -85,10 +87,13 @@ def stack(caches: Sequence[ContextCache]) -> ContextCache:
 
     Caches of equal size are joined as they are. Of different size they can be where each kept all
     of what it read: its missing slots are then the padding that its row would have been read with.
+    What was read segment by segment is such a one, and others become such beside it.
 
     Raises:
         ValueError: The caches keep different numbers of slots, and not all of them.
     """
+    if any(cache.layout.memory for cache in caches):
+        caches = [replace(cache, layout=cache.layout.as_memory()) for cache in caches]
     slots = {cache.num_slots for cache in caches}
     if len({cache.layout.segmented for cache in caches}) != 1:
         raise ValueError("segmented and other caches cannot share a batch")
@@ -111,6 +116,7 @@ def stack(caches: Sequence[ContextCache]) -> ContextCache:
         suffix_padding=tuple(0 for cache in caches for _ in cache.layout.prefix_padding),
         stage="suffix",
         segmented=caches[0].layout.segmented,
+        memory=tuple(row for cache in caches for row in cache.layout.memory),
     )
     layers = range(len(caches[0].keys))
     return ContextCache(
@@ -129,6 +135,7 @@ def _padded(cache: ContextCache, num_slots: int) -> ContextCache:
         prefix_padding=tuple(padding + missing for padding in cache.layout.prefix_padding),
         suffix_padding=cache.layout.suffix_padding,
         stage="suffix",
+        memory=cache.layout.memory,
     )
     # Zeros, not empty memory: padding is masked, but a NaN times nothing is a NaN.
     return ContextCache(

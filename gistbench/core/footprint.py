@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +69,34 @@ class Architecture:
     def key_value_bytes_per_token(self, dtype: str) -> int:
         """Bytes of one token's keys and values over all layers."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim * BYTES_PER_ELEMENT[dtype]
+
+    def reading_bytes(
+        self,
+        dtype: str,
+        segments: Sequence[int],
+        num_gists: int,
+        *,
+        chunk_tokens: int | None = None,
+    ) -> int:
+        """Most bytes of keys and values that are held while a context is compressed.
+
+        A segment's pass copies the gists of those before it, so these are held twice.
+        Beside it a pass needs the weights and the activations of its own tokens: of all of them, or
+        of one chunk or segment.
+
+        Args:
+            dtype: Of the cache.
+            segments: Context tokens of each segment; one for a context that is read as a whole.
+            num_gists: Gist tokens of each segment.
+            chunk_tokens: Slots of a pass at most. A segment of more is held until its last chunk.
+        """
+        held = [
+            2 * before * num_gists
+            + (
+                num_gists
+                if chunk_tokens is None or length + num_gists <= chunk_tokens
+                else length + num_gists
+            )
+            for before, length in enumerate(segments)
+        ]
+        return max(held) * self.key_value_bytes_per_token(dtype)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-Stage = Literal["prefix", "suffix", "joint"]
+Stage = Literal["prefix", "chunk", "suffix", "joint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,28 @@ class GistLayout:
     Rotary positions count real tokens of the row, so a question continues where the gists ended
     however long the context was, and keys keep their phase when the context is dropped.
 
+    What earlier passes left of a context may stand before it as memory::
+
+        | pad | memory | context ............ | gists |
+
+    Everything behind the memory sees it, and goes on at the position after its last slot.
+
     Attributes:
         prefix_length: P, slots of context and gists with their padding.
         num_visible: V, slots at the prefix's end that the suffix sees and the cache keeps.
         prefix_padding: a, for each row.
         suffix_padding: b, for each row.
         stage: "joint": one forward pass holds prefix and suffix (training). "prefix": the first of
-            two passes. "suffix": the second, on a cache of exactly the V visible slots followed
+            two passes. "chunk": a part of the first, on a cache of the prefix slots before it.
+            "suffix": the second pass, on a cache of exactly the V visible slots followed
             by the suffix tokens already processed.
         segmented: Each visible slot reads its own of V equal parts of the context, and the visible
             slots before it, instead of all of the context. It stands at the position where its
             part ends, so that it is as near to what it reads in a long context as in a short one.
         detach_visible: Cut the gradient at the keys and values that the suffix reads from the
             prefix. Used to prove that no other path exists.
+        memory: For each row the rotary positions of its memory; empty without one. A cache that
+            was read segment by segment is nothing but memory.
     """
 
     prefix_length: int
@@ -54,6 +63,7 @@ class GistLayout:
     stage: Stage
     segmented: bool = False
     detach_visible: bool = False
+    memory: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.prefix_padding) != len(self.suffix_padding):
@@ -75,6 +85,11 @@ class GistLayout:
                 )
         if any(padding < 0 for padding in self.suffix_padding):
             raise ValueError(f"suffix padding must not be negative, got {self.suffix_padding}")
+        if self.memory:
+            room = [self.prefix_length - padding for padding in self.prefix_padding]
+            held = [len(row) for row in self.memory]
+            if len(held) != len(room) or any(a > b for a, b in zip(held, room, strict=True)):
+                raise ValueError(f"memories of {held} slots do not fit rows of {room}")
 
     @property
     def batch_size(self) -> int:
@@ -87,6 +102,11 @@ class GistLayout:
         hidden = self.prefix_length - self.num_visible
         return tuple(max(0, padding - hidden) for padding in self.prefix_padding)
 
+    @property
+    def memory_slots(self) -> tuple[int, ...]:
+        """Slots of memory in each row."""
+        return tuple(map(len, self.memory)) if self.memory else (0,) * self.batch_size
+
     def segment_bounds(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Where each row's V parts of the context begin, and where the last one ends.
 
@@ -94,22 +114,46 @@ class GistLayout:
             Slots ``(batch, V + 1)``; part j is ``bounds[:, j] .. bounds[:, j + 1]``. Parts differ
             in length by one token at most.
         """
-        padding = _column(self.prefix_padding, device)
-        num_context = self.prefix_length - self.num_visible - padding
+        start = _column(self.prefix_padding, device) + _column(self.memory_slots, device)
+        num_context = self.prefix_length - self.num_visible - start
         part = torch.arange(self.num_visible + 1, device=device)
-        return padding + num_context * part // max(1, self.num_visible)
+        return start + num_context * part // max(1, self.num_visible)
 
     def at(self, stage: Stage) -> GistLayout:
         """The same spans seen by another pass."""
         return replace(self, stage=stage)
 
+    def as_memory(self) -> GistLayout:
+        """What a pass over the prefix leaves, memory and visible slots, as nothing but memory."""
+        positions = self.prefix_positions().tolist()
+        rows = []
+        for row, held, padding in zip(
+            positions, self.memory_slots, self.prefix_padding, strict=True
+        ):
+            behind = max(self.prefix_length - self.num_visible, padding + held)
+            rows.append(tuple(row[padding : padding + held] + row[behind:]))
+        # Rows of gists alone may be padded; those of a memory never were.
+        width = max((*map(len, rows), 0 if self.memory else self.num_visible))
+        return GistLayout(
+            prefix_length=width,
+            num_visible=width,
+            prefix_padding=tuple(width - len(row) for row in rows),
+            suffix_padding=self.suffix_padding,
+            stage="suffix",
+            memory=tuple(rows),
+        )
+
     def prefix_positions(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Rotary positions of the prefix slots, ``(batch, prefix_length)``; padding has 0."""
         slots = torch.arange(self.prefix_length, device=device)
-        padding = _column(self.prefix_padding, device)
-        positions = (slots - padding).clamp(min=0)
+        offset = self._offset(device)
+        positions = (slots - offset).clamp(min=0)
+        for row, memory in enumerate(self.memory):
+            first = self.prefix_padding[row]
+            positions[row, :first] = 0
+            positions[row, first : first + len(memory)] = torch.tensor(memory, device=device)
         if self.segmented and self.num_visible:
-            ends = self.segment_bounds(device)[:, 1:] - padding
+            ends = self.segment_bounds(device)[:, 1:] - offset
             before = torch.arange(self.num_visible, device=device)
             positions[:, self.prefix_length - self.num_visible :] = ends + before
         return positions
@@ -123,8 +167,8 @@ class GistLayout:
         """
         slots = torch.arange(start, start + length, device=device)
         offset = slots - _column(self.suffix_padding, device)
-        prefix_tokens = self.prefix_length - _column(self.prefix_padding, device)
-        return torch.where(offset >= 0, offset + prefix_tokens, torch.zeros_like(offset))
+        end = self.prefix_length - self._offset(device)
+        return torch.where(offset >= 0, offset + end, torch.zeros_like(offset))
 
     def joint_positions(
         self, suffix_length: int, device: torch.device | str = "cpu"
@@ -132,6 +176,15 @@ class GistLayout:
         """Rotary positions of a joint pass, ``(batch, prefix_length + suffix_length)``."""
         suffix = self.suffix_positions(0, suffix_length, device)
         return torch.cat([self.prefix_positions(device), suffix], dim=1)
+
+    def _offset(self, device: torch.device | str) -> torch.Tensor:
+        """Slot less position behind each row's memory, ``(batch, 1)``."""
+        offset = _column(self.prefix_padding, device)
+        if not self.memory:
+            return offset
+        # A memory takes fewer slots than its positions span.
+        gaps = tuple(row[-1] + 1 - len(row) if row else 0 for row in self.memory)
+        return offset - _column(gaps, device)
 
 
 def pad_left(

@@ -79,6 +79,8 @@ def segment_mask(
 ) -> torch.Tensor:
     """Which prefix slot each visible slot may read: its part of the context, and those before it.
 
+    The memory, if there is one, is read by all of them.
+
     Args:
         layout: The batch's spans, segmented.
         sliding_window: W, or None for full attention.
@@ -93,10 +95,43 @@ def segment_mask(
     first = layout.prefix_length - layout.num_visible
     visible = torch.arange(first, layout.prefix_length, device=device)
     allowed = own_part | ((slot >= first) & (slot <= visible[:, None]))
+    if layout.memory:
+        start = torch.tensor(layout.prefix_padding, device=device).view(-1, 1, 1)
+        allowed |= (slot >= start) & (slot < bounds[:, :1, None])
     if sliding_window is not None:
         position = layout.prefix_positions(device)
         allowed &= position[:, first:, None] - position[:, None] < sliding_window
     return allowed
+
+
+def chunk_mask(
+    layout: GistLayout,
+    first_key: int,
+    first_query: int,
+    end: int,
+    sliding_window: int,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Which prefix slot each of the newest may see, by position: for windows behind a cache.
+
+    Args:
+        layout: The batch's spans; for segmented gists see `segment_mask` instead.
+        first_key: First slot among the keys.
+        first_query: First slot among the queries.
+        end: Slot after the last of both.
+        sliding_window: W.
+        device: Where the mask is needed.
+
+    Returns:
+        Boolean ``(batch, end - first_query, end - first_key)``.
+    """
+    key = torch.arange(first_key, end, device=device)
+    query = torch.arange(first_query, end, device=device).unsqueeze(1)
+    position = layout.prefix_positions(device)
+    behind = position[:, first_query:end, None] - position[:, None, first_key:end]
+    padding = torch.tensor(layout.prefix_padding, device=device).view(-1, 1, 1)
+    allowed = (key <= query) & (behind < sliding_window) & (key >= padding)
+    return torch.where(query >= padding, allowed, key == query)
 
 
 def suffix_mask(
@@ -121,8 +156,10 @@ def suffix_mask(
     """
     visible = layout.num_visible
     padded = any(layout.visible_padding) or any(layout.suffix_padding)
-    # Positions of segmented gists reach back as far as the context did.
+    # Positions of segmented gists, or of a memory, reach back as far as the context did.
     reach = layout.prefix_length if layout.segmented else visible
+    if layout.memory:
+        reach = max(row[-1] + 1 if row else 0 for row in layout.memory)
     windowed = sliding_window is not None and reach + num_suffix_keys > sliding_window
     if num_queries == 1 and not padded and not windowed:
         return None

@@ -10,7 +10,7 @@ from gistbench.arms.base import Arm, Prompt, Reader
 from gistbench.core.cache import ContextCache
 from gistbench.models.decode import answer
 from gistbench.models.loading import BaseModel
-from gistbench.models.prompts import PromptTokens
+from gistbench.models.prompts import PromptTokens, cut_at, ends_answer
 from gistbench.records import NotMeasured, Phase, Record, Timing
 
 PhaseMarker = Callable[[Phase], AbstractContextManager[object]]
@@ -72,21 +72,13 @@ class Engine:
         del read
         self.arm.share(self.reader, prompts, cache)
         tokenizer = self.base.tokenizer
-        ends = {tokenizer.eos_token_id} - {None}
-
-        def is_done(tokens: list[int]) -> bool:
-            if tokens[-1] in ends:
-                return True
-            text = tokenizer.decode(tokens, skip_special_tokens=True)
-            return any(stop in text for stop in until)
-
         with self.phase("decode"):
             answers = answer(
                 self.reader.model,
                 cache,
                 [prompt.tokens.question for prompt in prompts],
                 max_new_tokens=max_new_tokens,
-                is_done=is_done,
+                is_done=ends_answer(tokenizer, until),
                 num_text_tokens=self.base.num_text_tokens,
                 clock=self.clock,
             )
@@ -141,13 +133,6 @@ class Engine:
         short = Prompt("warm-up", "", "one", tokens, donor=donor)
         reader = replace(self.reader, store=None)
         replace(self, reader=reader, phase=no_marker).respond([short], until=(), max_new_tokens=4)
-
-
-def cut_at(text: str, until: Sequence[str]) -> str:
-    """The text before the first stop string in it."""
-    for stop in until:
-        text = text.split(stop, 1)[0]
-    return text
 
 
 def _real_slots(cache: ContextCache) -> list[int]:

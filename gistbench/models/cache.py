@@ -1,7 +1,8 @@
 """transformers caches that store what a `GistLayout` keeps, and nothing else.
 
-The context's keys and values pass through attention layer by layer and are never stored: a gist
-cache does not drop them later, it never takes them.
+Read in one pass, the context's keys and values go through attention layer by layer and are never
+stored: a gist cache does not drop them later, it never takes them. Only a context that is read in
+chunks is held until its last chunk, since every chunk looks at those before it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,20 @@ from transformers.cache_utils import Cache, DynamicLayer
 from gistbench.core.cache import ContextCache
 from gistbench.core.layout import GistLayout
 
+Slots = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values ``(batch, kv_heads, slots, head_dim)``."""
+
 
 class VisibleLayer(DynamicLayer):
-    """Takes one prefix; stores its last ``num_visible`` slots in memory of their own."""
+    """Takes one prefix; stores its last ``num_visible`` slots in memory of their own.
 
-    def __init__(self, num_visible: int) -> None:
+    Slots kept of earlier segments of the context stand before both, in attention and in the cache.
+    """
+
+    def __init__(self, num_visible: int, memory: Slots | None = None) -> None:
         super().__init__()
         self.num_visible = num_visible
+        self.memory = memory
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -35,7 +43,13 @@ class VisibleLayer(DynamicLayer):
             # A slice would keep the whole context's storage alive.
             self.keys = key_states[:, :, first:].clone()
             self.values = value_states[:, :, first:].clone()
-        return key_states, value_states
+        if self.memory is None:
+            return key_states, value_states
+        keys, values = self.memory
+        self.memory = None
+        self.keys = torch.cat([keys, self.keys], dim=2)
+        self.values = torch.cat([values, self.values], dim=2)
+        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
 
 class RoomyLayer(DynamicLayer):
@@ -45,10 +59,13 @@ class RoomyLayer(DynamicLayer):
         super().__init__()
         self.lazy_initialization(keys, values)
         self.length = keys.shape[2]
+        # Not torch.cat, which would hold the room twice for a moment.
         self._keys, self._values = (
-            torch.cat([tensor, tensor.new_empty((*tensor.shape[:2], room, tensor.shape[3]))], dim=2)
+            tensor.new_empty((*tensor.shape[:2], self.length + room, tensor.shape[3]))
             for tensor in (keys, values)
         )
+        self._keys[:, :, : self.length] = keys
+        self._values[:, :, : self.length] = values
         self.keys, self.values = keys, values
 
     def update(
@@ -65,17 +82,71 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def collecting_cache(layout: GistLayout, num_layers: int) -> Cache:
-    """An empty cache for the prefix pass, keeping the layout's visible slots."""
-    return Cache(layers=[VisibleLayer(layout.num_visible) for _ in range(num_layers)])
+class ChunkedLayer(RoomyLayer):
+    """Takes a prefix chunk by chunk, after what earlier segments left; stores all of it.
+
+    The room for it is taken once.
+    """
+
+    def __init__(self, room: int, memory: Slots | None = None) -> None:
+        DynamicLayer.__init__(self)
+        self.room = room
+        if memory is not None:
+            RoomyLayer.__init__(self, *memory, room=room)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append ``(batch, kv_heads, chunk, head_dim)``; return everything so far."""
+        if not self.is_initialized:
+            RoomyLayer.__init__(self, key_states[:, :, :0], value_states[:, :, :0], self.room)
+        return super().update(key_states, value_states)
+
+    def keep(self, first: int, last: int) -> None:
+        """Drop all but the first and the last so many slots, and the memory that they took."""
+        if first + last < self.length:
+            end = self.length - last
+            self.keys, self.values = (
+                torch.cat([tensor[:, :, :first], tensor[:, :, end : self.length]], dim=2)
+                for tensor in (self._keys, self._values)
+            )
+            self._keys, self._values = self.keys, self.values
+            self.length = first + last
+
+
+def collecting_cache(
+    layout: GistLayout,
+    num_layers: int,
+    *,
+    chunked: bool = False,
+    memory: ContextCache | None = None,
+) -> Cache:
+    """A cache for the prefix pass, or the passes of its chunks.
+
+    Args:
+        layout: The batch's spans.
+        num_layers: Of the model.
+        chunked: Take the prefix in chunks; all of it is then held until `collected`.
+        memory: What earlier segments left, if there were any.
+    """
+    held: list[Slots | None] = [None] * num_layers
+    if memory is not None:
+        held = list(zip(memory.keys, memory.values, strict=True))
+    if not chunked:
+        return Cache(layers=[VisibleLayer(layout.num_visible, slots) for slots in held])
+    room = layout.prefix_length - max(layout.memory_slots)
+    return Cache(layers=[ChunkedLayer(room, slots) for slots in held])
 
 
 def collected(cache: Cache, layout: GistLayout) -> ContextCache:
-    """What a prefix pass left in its `collecting_cache`."""
+    """What a prefix pass, or the passes of its chunks, left in their `collecting_cache`."""
+    for layer in cache.layers:
+        if isinstance(layer, ChunkedLayer):
+            layer.keep(max(layout.memory_slots), layout.num_visible)
     return ContextCache(
         tuple(layer.keys for layer in cache.layers),
         tuple(layer.values for layer in cache.layers),
-        layout.at("suffix"),
+        layout.as_memory() if layout.memory else layout.at("suffix"),
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from gistbench.core.cache import ContextCache
 from gistbench.core.layout import GistLayout, pad_left
-from gistbench.models.cache import collected, collecting_cache, open_cache
+from gistbench.models.cache import collected, open_cache
+from gistbench.models.reading import read_prefix
 
 Clock = Callable[[], float]
 
@@ -45,6 +45,7 @@ def read_contexts(
     keep_all: bool = False,
     segmented: bool = False,
     num_left: int | None = None,
+    chunk_tokens: int | None = None,
 ) -> ContextCache:
     """The first pass: read contexts, keep the gists' keys and values, or all of them.
 
@@ -55,7 +56,9 @@ def read_contexts(
         keep_all: Keep every slot (full context) instead of the gists alone.
         segmented: Each gist reads its own part of the context; see `GistLayout`.
         num_left: Slots of each row that hooks on the model's layers leave of those kept; None
-            without such hooks. They know nothing of padding.
+            without such hooks. They know nothing of padding, nor of chunks.
+        chunk_tokens: Read so many slots at a time; the same result from less memory, see
+            `gistbench.models.reading`.
 
     Returns:
         A cache of ``len(gist_ids)`` slots a row, of the longest context's length, or ``num_left``.
@@ -66,8 +69,11 @@ def read_contexts(
     device = next(model.parameters()).device
     rows = [[*context, *gist_ids] for context in contexts]
     ids, padding = pad_left(rows, pad_id=0, device=device)
-    if num_left is not None and any(padding):
-        raise ValueError(f"rows of one length are needed, got padding {padding}")
+    if num_left is not None and (any(padding) or chunk_tokens is not None):
+        raise ValueError(
+            f"rows of one length are needed, read at once, got padding {padding} and chunks of "
+            f"{chunk_tokens}"
+        )
     layout = GistLayout(
         prefix_length=ids.shape[1],
         num_visible=ids.shape[1] if keep_all else len(gist_ids),
@@ -76,16 +82,7 @@ def read_contexts(
         stage="prefix",
         segmented=segmented,
     )
-    config: Any = model.config
-    cache = collecting_cache(layout, config.num_hidden_layers)
-    model(
-        input_ids=ids,
-        position_ids=layout.prefix_positions(device),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-        layout=layout,
-    )
+    cache = read_prefix(model, ids, layout, chunk_tokens=chunk_tokens)
     left = layout if num_left is None else replace(layout, num_visible=num_left)
     return collected(cache, left)
 

@@ -13,6 +13,7 @@ from gistbench.resources import shipped
 from gistbench.storage import read_json
 
 DEFAULT_BASE = "smollm2-135m"
+DEFAULT_CHECKPOINT = "smollm2-135m-gist-10"
 
 MANIFEST_FILE = "gist.json"
 ADAPTER_FILE = "adapter_model.safetensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,3 +86,23 @@ def answer_ids(tokenizer: Any, prompt: str, answer: str) -> list[int]:
     if after[: len(before)] != before:
         raise ValueError("the answer changes the tokens of the prompt before it")
     return list(after[len(before) :])
+
+
+def ends_answer(tokenizer: Any, until: Sequence[str]) -> Callable[[list[int]], bool]:
+    """Whether generated tokens end an answer: by the tokenizer's end token or a stop string."""
+    ends = {tokenizer.eos_token_id} - {None}
+
+    def is_done(tokens: list[int]) -> bool:
+        if tokens[-1] in ends:
+            return True
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        return any(stop in text for stop in until)
+
+    return is_done
+
+
+def cut_at(text: str, until: Sequence[str]) -> str:
+    """The text before the first stop string in it."""
+    for stop in until:
+        text = text.split(stop, 1)[0]
+    return text

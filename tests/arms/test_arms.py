@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gistbench.arms.base import Prompt, Reader
-from gistbench.arms.catalog import ARMS, BUDGET_ARMS
+from gistbench.arms.catalog import ARMS, BUDGET_ARMS, find_arm
 from gistbench.arms.names import ARM_NAMES, with_controls
 from gistbench.core.cache import ContextCache
 from gistbench.errors import UsageError
@@ -164,3 +164,27 @@ def test_controls_come_with_the_arms_they_belong_to() -> None:
     assert with_controls(("full",)) == ("full", "none")
     with pytest.raises(UsageError, match="did you mean 'full'"):
         with_controls(("fulll",))
+
+
+@pytest.mark.parametrize("name", ["gist", "full", "full-tuned", "swapped", "mean-pool-7"])
+def test_chunks_leave_every_arm_its_cache(name: str, engine: Engine, prompts: list[Prompt]) -> None:
+    """And no pass is longer than a chunk."""
+    arm = find_arm(name)
+    pair = [replace(prompts[0], donor=prompts[1])]
+    expected = arm.read(engine.reader, pair)
+    longest: list[int] = []
+
+    def watch(_: Any, arguments: Any, options: dict[str, Any]) -> None:
+        longest.append(options["input_ids"].shape[1])
+
+    hook = engine.reader.model.register_forward_pre_hook(watch, with_kwargs=True)
+    try:
+        got = arm.read(replace(engine.reader, chunk_tokens=50), pair)
+    finally:
+        hook.remove()
+    assert max(longest) == 50
+    assert got.layout == expected.layout
+    for one, other in zip(
+        (*got.keys, *got.values), (*expected.keys, *expected.values), strict=True
+    ):
+        assert (one - other).abs().max() < 1e-5 * other.abs().max()

@@ -147,3 +147,12 @@ def test_an_arm_that_cannot_read_the_base_model_is_left_out_and_the_others_run(
     (left_out,) = record.not_applicable
     assert left_out.arm == "kv-knorm-40"
     assert "this one is gpt_neox" in left_out.reason
+
+
+def test_chunks_are_refused_where_an_arm_cannot_read_in_them(
+    pretended: None, settings: Settings, tmp_path: Path
+) -> None:
+    config = settings(models=("full", "kv-knorm-40"), checkpoint=None, chunk_tokens=64)
+    with pytest.raises(UsageError, match="arm kv-knorm-40 reads its context in one pass; leave"):
+        run(config, tmp_path / "run", display=SilentDisplay(), command="gistbench run")
+    assert not (tmp_path / "run").exists()

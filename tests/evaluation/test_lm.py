@@ -16,9 +16,9 @@ from gistbench.arms.gist import Gist
 from gistbench.core.cache import ContextCache
 from gistbench.errors import UsageError
 from gistbench.evaluation.answers import AnswerFile
-from gistbench.evaluation.engine import Engine, cut_at
+from gistbench.evaluation.engine import Engine
 from gistbench.evaluation.lm import ArmLM, with_donors
-from gistbench.models.prompts import PromptTokens
+from gistbench.models.prompts import PromptTokens, cut_at
 from tests.fixtures.engines import make_doc, make_engine, make_prompt
 
 GREEDY = {"do_sample": False, "temperature": 0.0, "max_gen_toks": 8, "until": ["\n", "."]}

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from gistbench.errors import UsageError
 from gistbench.models.cache import open_cache
 from gistbench.models.decode import continue_layout, read_contexts
-from gistbench.models.gist_file import GistStore, load_context, save_context
+from gistbench.models.gist_file import GistStore, load_context, read_context, save_context
+from gistbench.models.origin import origin_of
 
 
 def question_logits(model: Any, context: Any, question: list[int]) -> torch.Tensor:
@@ -68,3 +71,74 @@ def test_store_finds_contexts_by_their_prompt(
         loaded = store.load(f"{row:064x}")
         assert loaded is not None
         assert torch.equal(loaded.keys[1], contexts.row(row).keys[1])
+
+
+# ------------------------------------------------------------------------------------ damaged files
+
+
+@pytest.fixture
+def file(make_tiny: Any, make_batch: Any, tmp_path: Path) -> Path:
+    batch = make_batch((9,), (2,))
+    contexts = read_contexts(make_tiny("llama"), batch.contexts, gist_ids=batch.gist_ids)
+    save_context(contexts, tmp_path / "one.safetensors")
+    return tmp_path / "one.safetensors"
+
+
+def refused(file: Path) -> str:
+    with pytest.raises(UsageError) as raised:
+        load_context(file)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(str(file))
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.5, 0.999])
+def test_file_cut_short_anywhere_is_refused(file: Path, share: float) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: int(share * len(data))])
+    assert "cut short or is another kind of file; compress the text again" in refused(file)
+
+
+@pytest.mark.parametrize("content", [b"The grass is green.\n" * 9, b"\x89PNG\r\n\x1a\n" * 9])
+def test_file_of_another_kind_is_refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    assert "another kind of file" in refused(file)
+
+
+def test_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert "does not exist; write it with `gistbench compress" in refused(tmp_path / "none")
+    assert "another kind of file" in refused(tmp_path)
+
+
+def test_other_tensors_are_no_compressed_context(file: Path) -> None:
+    for metadata in (None, {"sha256": "0"}):
+        save_file({"weight": torch.zeros(2)}, file, metadata=metadata)
+        assert "holds no compressed context" in refused(file)
+
+
+@pytest.mark.parametrize("place", [-1, -100, "prefix_length", "segmented", "F32"])
+def test_file_changed_by_hand_is_refused(file: Path, place: int | str) -> None:
+    data = bytearray(file.read_bytes())
+    if isinstance(place, int):
+        data[place] ^= 1
+    elif place == "prefix_length":
+        at = data.index(b'"prefix_length":"12"')
+        data[at : at + 20] = b'"prefix_length":"13"'
+    elif place == "segmented":
+        at = data.index(b"False")
+        data[at : at + 5] = b"True "
+    else:
+        at = data.index(b"F32")
+        data[at : at + 3] = b"I32"
+    file.write_bytes(data)
+    assert "was changed after it was written" in refused(file)
+
+
+def test_context_without_an_origin_or_of_another_format_is_not_asked(file: Path) -> None:
+    _, metadata = read_context(file)
+    with pytest.raises(UsageError, match="does not say which model and text it comes from"):
+        origin_of(metadata, file)
+    cache = load_context(file)
+    save_context(cache, file, origin={"format_version": "2"})
+    with pytest.raises(UsageError, match="has format version 2, this gistbench reads 1"):
+        origin_of(read_context(file)[1], file)

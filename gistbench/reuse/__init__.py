@@ -1,0 +1,1 @@
+"""Compress a text once into a file, and ask it later, in other processes."""
