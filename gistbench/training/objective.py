@@ -16,13 +16,18 @@ Batch = dict[str, torch.Tensor]
 Watch = Callable[[torch.Tensor], None]
 
 
+FIRST_TOKENS = 2
+"""Of an answer: a space may be a token of its own, and picks nothing."""
+
+
 class Pointing:
     """Where questions look: a `Watch` that adds up their attention on the gists.
 
     With segmented gists it is known which gist read the needle that a question asks for. Of all the
-    attention that answers pay to gists, over heads and layers, the share that falls on that one
-    says whether the question picks by what it asks. Supervised attention: Liu et al., 2016, "Neural
-    Machine Translation with Supervised Attention" (arXiv 1609.04186).
+    attention that is paid to gists where an answer begins, over heads and layers, the share that
+    falls on that one says whether the question picks by what it asks. Further on the answer's own
+    digits say whose value it is. Supervised attention: Liu et al., 2016, "Neural Machine
+    Translation with Supervised Attention" (arXiv 1609.04186).
 
     Args:
         batch: As `gistbench.training.data.collate` makes it.
@@ -30,7 +35,8 @@ class Pointing:
 
     def __init__(self, batch: Batch) -> None:
         self._holders = batch["holders"]
-        self._predicting = batch["labels"] != IGNORED
+        predicting = batch["labels"] != IGNORED
+        self._predicting = predicting & (predicting.cumsum(dim=1) <= FIRST_TOKENS)
         self._on_right: list[torch.Tensor] = []
         self._on_any: list[torch.Tensor] = []
 

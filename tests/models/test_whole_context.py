@@ -21,27 +21,32 @@ from gistbench.models.manifest import (
     find_checkpoint,
     read_manifest,
 )
-from gistbench.training.data import IGNORED, Example, collate, layout_of
+from gistbench.training.data import IGNORED, Example, Turn, collate
+from gistbench.training.objective import layout_of
 
 FLOAT32 = 1e-4
 """Largest difference allowed; the tiny models' logits have a standard deviation of about 6."""
 
 EXAMPLES = (
-    Example([*range(3, 24)], [40, 41, 42, 43], [30, 31, 32]),
-    Example([*range(5, 17)], [44, 45], [33, 34, 35, 36]),
-    Example([7, 9, 11, 8], [46, 47, 48, 49, 50], [37]),
+    Example([*range(3, 24)], (Turn([40, 41, 42, 43], [30, 31, 32]),)),
+    Example([*range(5, 17)], (Turn([44, 45], [33, 34, 35, 36]),)),
+    Example([7, 9, 11, 8], (Turn([46, 47, 48, 49, 50], [37]),)),
 )
 """Contexts, questions and answers of different lengths, so that all parts are padded."""
+
+
+def whole(item: Example) -> list[int]:
+    """An example's tokens as an ordinary model reads them."""
+    return item.context + item.turns[0].question + item.turns[0].answer
 
 
 def joint_logits(model: Any, *, num_visible: int | None) -> torch.Tensor:
     """Logits of the training pass over `EXAMPLES`, ``(batch, P + S, vocabulary)``."""
     batch = collate(EXAMPLES, ())
     layout = layout_of(batch, num_visible)
-    length = batch["input_ids"].shape[1] - layout.prefix_length
     output = model(
-        input_ids=batch["input_ids"],
-        position_ids=layout.joint_positions(length),
+        input_ids=torch.cat([batch["prefix_ids"], batch["suffix_ids"]], dim=1),
+        position_ids=layout.joint_positions(batch["suffix_ids"].shape[1]),
         layout=layout,
         use_cache=False,
     )
@@ -56,7 +61,7 @@ def rows(logits: torch.Tensor) -> list[torch.Tensor]:
         torch.cat(
             [
                 row[prefix - len(item.context) : prefix],
-                row[-len(item.question) - len(item.answer) :],
+                row[-len(item.turns[0].question) - len(item.turns[0].answer) :],
             ]
         )
         for row, item in zip(logits, EXAMPLES, strict=True)
@@ -67,7 +72,12 @@ def difference(model: Any, plain: Any, *, num_visible: int | None) -> float:
     """Largest difference to the plain model, which reads each example's tokens alone in a row."""
     return max(
         float(
-            (got - plain(torch.tensor([item.context + item.question + item.answer])).logits[0])
+            (
+                got
+                - plain(
+                    torch.tensor([item.context + item.turns[0].question + item.turns[0].answer])
+                ).logits[0]
+            )
             .abs()
             .max()
         )
@@ -98,11 +108,11 @@ def test_its_loss_and_gradients_are_the_ordinary_models(make_tiny: Any, passes: 
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
     expected = torch.zeros(())
     for item in EXAMPLES:
-        ids = torch.tensor([item.context + item.question + item.answer])
+        ids = torch.tensor([item.context + item.turns[0].question + item.turns[0].answer])
         told = ids.clone()
-        told[:, : -len(item.answer)] = IGNORED
-        expected = expected + plain(ids, labels=told).loss * len(item.answer)
-    expected = expected / sum(len(item.answer) for item in EXAMPLES)
+        told[:, : -len(item.turns[0].answer)] = IGNORED
+        expected = expected + plain(ids, labels=told).loss * len(item.turns[0].answer)
+    expected = expected / sum(len(item.turns[0].answer) for item in EXAMPLES)
     assert abs((loss - expected).item()) < 1e-5
     loss.backward()
     expected.backward()

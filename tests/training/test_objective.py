@@ -60,7 +60,7 @@ def test_the_pointer_is_the_share_of_attention_that_falls_on_the_right_gist() ->
     shares = torch.zeros(3, 1, 5, 2)
     shares[:, :, :, 0] = 0.9  # where nothing is predicted, and of turns whose gist is unknown
     shares[0, :, 2:4] = torch.tensor([0.1, 0.3])
-    shares[1, :, 1:4] = torch.tensor([0.2, 0.2])
+    shares[1, :, 1:3] = torch.tensor([0.2, 0.2])  # by the third token its own digits decide
     pointing(shares)
     torch.testing.assert_close(pointing.by_layer[0, :2], torch.tensor([0.75, 0.5]))
     assert pointing.by_layer[0, 2].isnan()
