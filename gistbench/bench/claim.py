@@ -41,7 +41,8 @@ def claim(state: Run) -> bool:
     }
     # Without a probe nothing was measured yet: settings that were refused can be mended.
     if started.is_file() and (state.work / "probe.json").is_file():
-        before = json.loads(started.read_text(encoding="utf-8"))
+        # An earlier version knew fewer settings; it did what their defaults say.
+        before = _settings(RunConfig()) | json.loads(started.read_text(encoding="utf-8"))
         left_out = _left_out(before, state.config.models)
         _require_same(before | {"models": claimed["models"], "left_out": []}, claimed, state.folder)
         write_atomically(started, json.dumps(claimed | {"left_out": left_out}, indent=2) + "\n")

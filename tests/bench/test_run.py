@@ -258,6 +258,23 @@ def test_other_settings_are_refused_in_an_unfinished_folder_too(
         start(settings(seed=3), tmp_path)
 
 
+def test_an_unfinished_run_of_a_version_with_fewer_settings_goes_on(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    in_process.stop_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        start(settings(samples=2), tmp_path)
+    in_process.stop_after = None
+    path = tmp_path / "work" / "settings.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    assert fields.pop("split") == "test"
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    with pytest.raises(UsageError, match="split"):
+        start(settings(samples=2, split="validation"), tmp_path)
+    start(settings(samples=2), tmp_path)
+    assert len(in_process.answered) == len(set(in_process.answered))
+
+
 def test_an_unfinished_run_goes_on_without_an_arm_and_names_it(
     finished: Finished, settings: Settings, in_process: InProcess, tmp_path: Path
 ) -> None:
