@@ -1,0 +1,136 @@
+"""What a run is held to whatever its numbers were before: controls, criteria, claims."""
+
+from __future__ import annotations
+
+from gistbench.errors import UsageError, did_you_mean
+from gistbench.gate.baseline import Baseline
+from gistbench.gate.findings import Finding, Verdict
+from gistbench.gate.policy import Claim, Policy
+from gistbench.records import NotMeasured
+from gistbench.report.card import Outcome
+from gistbench.report.controls import CONTROLS, control_findings
+from gistbench.report.criteria import CriteriaBlock, Criterion, load_criteria
+from gistbench.report.evidence import Evidence
+from gistbench.report.measures import measure
+from gistbench.report.verdicts import judge, judge_run
+
+_KEPT_VERDICTS: dict[Outcome, Verdict] = {
+    "PASS": "pass",
+    "FAIL": "regression",
+    "INCONCLUSIVE": "inconclusive",
+    "NOT_MEASURED": "refused",
+}
+_CLAIM_VERDICTS: dict[Outcome, Verdict] = {
+    "PASS": "pass",
+    "FAIL": "regression",
+    "INCONCLUSIVE": "inconclusive",
+    "NOT_MEASURED": "inconclusive",
+}
+
+
+def leak_findings(evidence: Evidence) -> list[Finding]:
+    """The two controls, over all tasks: answers that come from elsewhere are a regression."""
+    found = []
+    for control in CONTROLS:
+        results = [result for result in control_findings(evidence) if result.control == control]
+        if not results:
+            continue
+        leaks = [r for r in results if r.verdict.status == "INVALID-LEAK"]
+        broken = [r for r in results if r.verdict.status not in ("OK", "INVALID-LEAK")]
+        verdict: Verdict = "regression" if leaks else "refused" if broken else "pass"
+        text = "; ".join(f"{r.label}: {r.verdict.text}" for r in leaks or broken)
+        found.append(
+            Finding(
+                check="controls",
+                subject=control,
+                verdict=verdict,
+                text=text or f"no leak seen on {len(results)} task{'s'[: len(results) > 1]}",
+            )
+        )
+    return found
+
+
+def criterion_findings(baseline: Baseline, evidence: Evidence, policy: Policy) -> list[Finding]:
+    """Criteria of CONCEPT.md that the baseline met: they must be met still, at the same grade."""
+    if not policy.criteria.keep:
+        return []
+    block = load_criteria()
+    found = []
+    for now in judge_run(block, evidence):
+        then = baseline.criteria.get(now.id)
+        if then is None or then.outcome != "PASS":
+            continue
+        verdict = _KEPT_VERDICTS[now.outcome]
+        if verdict == "pass" and _rank(block[now.id], now.grade) > _rank(block[now.id], then.grade):
+            verdict = "regression"
+        found.append(
+            Finding(
+                check="criteria",
+                subject=now.id,
+                verdict=verdict,
+                text=f"{now.target}: {now.reason}",
+                before=_outcome_text(then.outcome, then.grade),
+                after=f"{now.value_text}, {now.outcome_text}",
+                n_needed=now.n_needed,
+                counted="observations" if now.n_needed else "",
+            )
+        )
+    return found
+
+
+def claim_findings(evidence: Evidence, policy: Policy, where: str) -> list[Finding]:
+    """The claims of a policy, each with the measure of its criterion and a bound of its own.
+
+    Raises:
+        UsageError: A claim names no criterion.
+    """
+    block = load_criteria()
+    return [
+        _claim_finding(claim, _criterion(claim, block, where), evidence) for claim in policy.claims
+    ]
+
+
+def _criterion(claim: Claim, block: CriteriaBlock, where: str) -> Criterion:
+    known = {criterion.id: criterion for criterion in block.criteria}
+    if claim.criterion not in known:
+        raise UsageError(
+            f"{where}: claim {claim.id} names no criterion of CONCEPT.md with "
+            f"{claim.criterion!r}, {did_you_mean(claim.criterion, known)}"
+        )
+    threshold = claim.threshold
+    return known[claim.criterion].model_copy(
+        update={
+            "title": claim.title,
+            "thresholds": (threshold,),
+            "direction": threshold.direction,
+        }
+    )
+
+
+def _claim_finding(claim: Claim, criterion: Criterion, evidence: Evidence) -> Finding:
+    measured = measure(criterion, evidence)
+    verdict = judge(criterion, measured)
+    words = {"PASS": "met", "FAIL": "not met"}.get(verdict.outcome, verdict.outcome_text.lower())
+    text = f"{words}: {verdict.reason}"
+    if claim.note:
+        text += f" ({claim.note})"
+    absent = isinstance(measured, NotMeasured) or verdict.value is None
+    return Finding(
+        check="claims",
+        subject=claim.title,
+        verdict=_CLAIM_VERDICTS[verdict.outcome],
+        text=text,
+        before=criterion.target_text(),
+        after="not measured" if absent else f"{verdict.value_text} ({verdict.interval_text})",
+        n_needed=verdict.n_needed,
+        counted="observations" if verdict.n_needed else "",
+    )
+
+
+def _rank(criterion: Criterion, grade: str | None) -> int:
+    grades = [threshold.grade for threshold in criterion.thresholds]
+    return grades.index(grade) if grade in grades else len(grades)
+
+
+def _outcome_text(outcome: Outcome, grade: str | None) -> str:
+    return outcome if grade in (None, "target") else f"{outcome} ({grade})"
