@@ -80,7 +80,9 @@ def count_outcomes(before: Mapping[str, bool], after: Mapping[str, bool]) -> Out
     return Outcomes(both, lost, gained, len(before) - both - lost - gained)
 
 
-def judge_cells(cells: Sequence[Outcomes], *, margin: float, alpha: float) -> list[JudgedCell]:
+def judge_cells(
+    cells: Sequence[Outcomes], *, margin: float, alpha: float, plan: bool = True
+) -> list[JudgedCell]:
     """Judge all cells of a run together.
 
     A cell that the baseline answered nowhere has nothing to lose. It passes and is not counted
@@ -90,6 +92,7 @@ def judge_cells(cells: Sequence[Outcomes], *, margin: float, alpha: float) -> li
         cells: One for each arm and task.
         margin: Largest loss that does not matter, a share of prompts.
         alpha: Bound on the chance that any cell is called a regression if none is one.
+        plan: Look for the n that would decide, which takes longest.
     """
     own = [mcnemar_one_sided(cell.lost, cell.gained) for cell in cells]
     tested = [index for index, cell in enumerate(cells) if cell.both + cell.lost]
@@ -101,7 +104,7 @@ def judge_cells(cells: Sequence[Outcomes], *, margin: float, alpha: float) -> li
         low, high = cell.limits()
         verdict = _verdict(cell, low, adjusted_p, margin, alpha)
         needed = None
-        if verdict == "inconclusive":
+        if plan and verdict == "inconclusive":
             needed = _n_needed(cell, adjusted_p / p_value if p_value else 1.0, margin, alpha)
         judged.append(JudgedCell(cell, verdict, low, high, p_value, adjusted_p, needed))
     return judged

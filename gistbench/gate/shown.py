@@ -48,7 +48,10 @@ def table(report: GateReport, *, everything: bool = False) -> Group:
     for name in ("check", "of", "verdict", "baseline", "run", "why"):
         rows.add_column(name)
     for finding in _in_order(report.findings):
-        if finding.verdict == "pass" and finding.check != "claims" and not everything:
+        quiet = finding.verdict == "not compared" or (
+            finding.verdict == "pass" and finding.check != "claims" and not everything
+        )
+        if quiet:
             continue
         rows.add_row(
             finding.check,
@@ -61,6 +64,7 @@ def table(report: GateReport, *, everything: bool = False) -> Group:
     against = f" against {report.baseline}" if report.baseline else ""
     head = Text(visible(f"{report.run}{against}, by {report.policy}"))
     parts: list[RenderableType] = [head, *([rows] if rows.row_count else [])]
+    parts += [Text(line, style="dim") for line in _not_compared(report.findings)]
     parts += [Text(visible(f"note: {note}"), style="dim") for note in report.notes]
     last = Text.assemble(
         (report.verdict.upper(), STYLE[report.verdict]), visible(f": {report.headline}")
@@ -104,6 +108,18 @@ def _rows(findings: Sequence[Finding]) -> list[str]:
     ]
     head = ["| check | of | verdict | baseline | run | why |", "|---|---|---|---|---|---|"]
     return head + ["| " + " | ".join(map(_escaped, row)) + " |" for row in cells]
+
+
+def _not_compared(findings: Sequence[Finding]) -> list[str]:
+    """A line for each check that had nothing to compare, and why."""
+    why: dict[tuple[str, str], list[str]] = {}
+    for found in findings:
+        if found.verdict == "not compared":
+            why.setdefault((found.check, found.text), []).append(found.subject)
+    return [
+        visible(f"not compared: {check} of {'; '.join(subjects)}: {text}")
+        for (check, text), subjects in why.items()
+    ]
 
 
 def _in_order(findings: Sequence[Finding]) -> list[Finding]:
