@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 
 from gistbench.cli.app import app
@@ -15,6 +16,8 @@ from gistbench.storage import RUN_FILE
 baselines = App(name="baseline", help="Accept runs as what later ones are compared with.")
 app.command(baselines)
 
+Repeats = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
+
 
 @app.command
 def gate(
@@ -22,7 +25,7 @@ def gate(
     *,
     baseline: Path | None = None,
     policy: Path | None = None,
-    repeats: tuple[Path, ...] = (),
+    repeats: Repeats = (),
     output: Path | None = None,
     verbose: bool = False,
 ) -> None:
@@ -66,7 +69,7 @@ def accept(
     *,
     name: str,
     reason: str,
-    repeats: tuple[Path, ...] = (),
+    repeats: Repeats = (),
     folder: Path | None = None,
 ) -> None:
     """Write a run down as a baseline: outcomes by prompt hash, bytes, memory, times, provenance.

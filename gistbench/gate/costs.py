@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gistbench.gate.alike import compared_arms
 from gistbench.gate.baseline import Baseline, BaselineCell, HeldMemory
-from gistbench.gate.findings import Check, Finding
+from gistbench.gate.findings import NOT_MEASURED, Check, Finding
 from gistbench.gate.policy import Policy
 from gistbench.metrics import MIB, format_bytes, format_percent
 from gistbench.records import NotMeasured
@@ -174,7 +174,7 @@ def _memory_finding(
             verdict="refused" if required else "not compared",
             text=after.not_measured,
             before=format_bytes(before),
-            after="not measured",
+            after=NOT_MEASURED,
         )
     allowed = max(tolerance * before, slack)
     grown = after - before

@@ -20,6 +20,8 @@ Check = Literal[
     "claims",
 ]
 
+NOT_MEASURED = "not measured"
+
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "regression": 1, "refused": 2, "inconclusive": 3}
 SEVERITY: tuple[Verdict, ...] = ("regression", "refused", "inconclusive", "pass")
 """The first of these among the findings is the verdict of the run: what is shown to be worse stays

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gistbench.gate.findings import SEVERITY, Finding, GateReport, Verdict
+from gistbench.gate.findings import NOT_MEASURED, SEVERITY, Finding, GateReport, Verdict
 from gistbench.report.visible_text import visible
 
 STYLE: dict[Verdict, str] = {
@@ -25,9 +25,11 @@ ORDER: tuple[Verdict, ...] = (*SEVERITY, "not compared")
 
 def shown_verdict(finding: Finding) -> str:
     """A verdict in the words that fit what was asked."""
-    if finding.check == "claims":
-        return {"pass": "met", "regression": "not met"}.get(finding.verdict, finding.verdict)
-    return finding.verdict
+    if finding.check != "claims":
+        return finding.verdict
+    if finding.verdict == "inconclusive" and finding.after == NOT_MEASURED:
+        return NOT_MEASURED
+    return {"pass": "met", "regression": "not met"}.get(finding.verdict, finding.verdict)
 
 
 def shown_text(finding: Finding) -> str:
@@ -46,7 +48,7 @@ def table(report: GateReport, *, everything: bool = False) -> Group:
     """
     rows = Table(box=box.SIMPLE_HEAD)
     for name in ("check", "of", "verdict", "baseline", "run", "why"):
-        rows.add_column(name)
+        rows.add_column(name, overflow="fold", no_wrap=name == "verdict")
     for finding in _in_order(report.findings):
         quiet = finding.verdict == "not compared" or (
             finding.verdict == "pass" and finding.check != "claims" and not everything

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gistbench.errors import UsageError, did_you_mean
 from gistbench.gate.baseline import Baseline
-from gistbench.gate.findings import Finding, Verdict
+from gistbench.gate.findings import NOT_MEASURED, Finding, Verdict
 from gistbench.gate.policy import Claim, Policy
 from gistbench.records import NotMeasured
 from gistbench.report.card import Outcome
@@ -121,7 +121,7 @@ def _claim_finding(claim: Claim, criterion: Criterion, evidence: Evidence) -> Fi
         verdict=_CLAIM_VERDICTS[verdict.outcome],
         text=text,
         before=criterion.target_text(),
-        after="not measured" if absent else f"{verdict.value_text} ({verdict.interval_text})",
+        after=NOT_MEASURED if absent else f"{verdict.value_text} ({verdict.interval_text})",
         n_needed=verdict.n_needed,
         counted="observations" if verdict.n_needed else "",
     )
