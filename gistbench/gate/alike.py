@@ -22,6 +22,9 @@ def compared_cells(
     """
     _require_model(baseline, run, policy)
     _require_known(baseline, policy)
+    for arm in compared_arms(baseline, policy):
+        if arm not in run.arms:
+            raise UsageError(_no_arm(baseline, arm, "no arm"))
     found = {_place(cell): cell for cell in run.cells}
     pairs = []
     for cell in baseline.cells:
@@ -132,7 +135,7 @@ def _require_known(baseline: Baseline, policy: Policy) -> None:
             if wanted not in names:
                 raise UsageError(
                     f"cells.{field} of the policy names {wanted!r}, which baseline {baseline.name} "
-                    f"has not, {did_you_mean(wanted, names)}"
+                    f"has not; {did_you_mean(wanted, names)}"
                 )
 
 
@@ -150,11 +153,15 @@ def _require_cell(
         _refuse(baseline, f"prompts of {before.task}", one, two, again)
     for arm in arms:
         if arm not in after.arms:
-            raise UsageError(
-                f"the run has no answers of arm {arm} to {before.task} at "
-                f"{before.context_tokens:,} tokens, which baseline {baseline.name} has; run it, or "
-                "name the arms to compare in cells.arms of a policy"
-            )
+            where = f"{before.task} at {before.context_tokens:,} tokens"
+            raise UsageError(_no_arm(baseline, arm, f"no answers to {where} of arm"))
+
+
+def _no_arm(baseline: Baseline, arm: str, what: str) -> str:
+    return (
+        f"the run has {what} {arm}, which baseline {baseline.name} has; run it, or name the arms "
+        "to compare in cells.arms of a policy"
+    )
 
 
 def _refuse(baseline: Baseline, what: str, before: Any, after: Any, next_step: str) -> None:
