@@ -11,11 +11,12 @@ from gistbench.gate.policy import Policy
 Place = tuple[str, int]
 """A task and a length."""
 
+CellPair = tuple[BaselineCell, BaselineCell, tuple[str, ...]]
+"""A cell of the baseline, the same of the run, and the arms that both answered it with."""
 
-def compared_cells(
-    baseline: Baseline, run: Baseline, policy: Policy
-) -> list[tuple[BaselineCell, BaselineCell, tuple[str, ...]]]:
-    """The cells to compare: of the baseline, of the run, and the arms that both answered.
+
+def compared_cells(baseline: Baseline, run: Baseline, policy: Policy) -> list[CellPair]:
+    """The cells to compare.
 
     Raises:
         UsageError: Names the first thing that differs and must not.

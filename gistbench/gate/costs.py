@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gistbench.gate.alike import compared_arms
+from gistbench.gate.alike import CellPair, compared_arms
 from gistbench.gate.baseline import Baseline, BaselineCell, HeldMemory
 from gistbench.gate.findings import NOT_MEASURED, Check, Finding
 from gistbench.gate.policy import Policy
 from gistbench.metrics import MIB, format_bytes, format_percent
 from gistbench.records import NotMeasured
 from gistbench.report.controls import CONTROLS
-
-CellPair = tuple[BaselineCell, BaselineCell, tuple[str, ...]]
 
 
 def cache_findings(pairs: Sequence[CellPair]) -> list[Finding]:

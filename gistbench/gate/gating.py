@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gistbench.errors import UsageError
 from gistbench.gate.accuracy import JudgedCell, count_outcomes, judge_cells
-from gistbench.gate.alike import compared_cells, differences
+from gistbench.gate.alike import CellPair, compared_cells, differences
 from gistbench.gate.baseline import Baseline, read_baseline
-from gistbench.gate.costs import CellPair, cache_findings, memory_findings, weight_findings
+from gistbench.gate.costs import cache_findings, memory_findings, weight_findings
 from gistbench.gate.findings import EXIT_CODES, SEVERITY, Finding, GateReport, verdict_of
 from gistbench.gate.policy import AccuracyPolicy, Policy, load_policy
 from gistbench.gate.standards import claim_findings, criterion_findings, leak_findings
@@ -43,9 +43,9 @@ def gate(
     where = str(policy_path) if policy_path else DEFAULT_POLICY
     baseline = _baseline(baseline_path, policy, where)
     run, evidence = take(run_dir, name="run", reason="gated", repeats=repeats)
-    findings = leak_findings(evidence)
+    pairs = compared_cells(baseline, run, policy) if baseline is not None else []
+    findings = leak_findings(evidence, pairs, policy.controls)
     if baseline is not None:
-        pairs = compared_cells(baseline, run, policy)
         findings += accuracy_findings(pairs, policy.accuracy)
         findings += cache_findings(pairs)
         findings += weight_findings(baseline, run, policy)

@@ -20,6 +20,12 @@ class CellsPolicy(Config):
     arms: tuple[str, ...] | None
 
 
+class ControlsPolicy(Config):
+    """How often a control that only guesses may be called worse."""
+
+    alpha: float = Field(gt=0, lt=1, description="chance of any false alarm over all controls")
+
+
 class AccuracyPolicy(Config):
     """How much accuracy may be lost, and how often that may be said wrongly."""
 
@@ -99,6 +105,7 @@ class Policy(Config):
     compare: bool
     cells: CellsPolicy
     checkpoint: Literal["same", "any"]
+    controls: ControlsPolicy
     accuracy: AccuracyPolicy
     allocated_memory: MemoryPolicy
     device_memory: DeviceMemoryPolicy

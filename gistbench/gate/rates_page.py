@@ -56,7 +56,8 @@ otherwise |
 after Holm's adjustment, and at least {slowdown:g} % slower (Hodges-Lehmann), and Cliff's delta at \
 least {delta:g} | the one-sided 95 % limit of the slowdown is below {tolerance:g} % |
 | criteria | those of CONCEPT.md that it met | not met any more, or at a lower grade | met |
-| controls | nothing: each run for itself | right more often than chance allows | clean |
+| controls | the scorecard's rule, for each run by itself | a leak by that rule, and better than \
+the baseline's control (McNemar, Holm: p at most {controls_alpha:g}) | clean by that rule |
 
 What is neither is inconclusive, with the n that would decide, and not a pass. What a baseline
 measured and a run did not is refused where the policy requires it, else *not compared*, in words.
@@ -95,6 +96,7 @@ def rates_page(simulations: int = SIMULATIONS) -> str:
 
 def _decisions(policy: Policy) -> str:
     return _DECISIONS.format(
+        controls_alpha=policy.controls.alpha,
         accuracy_alpha=policy.accuracy.alpha,
         margin=100 * policy.accuracy.margin,
         allocated=100 * policy.allocated_memory.tolerance,
@@ -226,13 +228,14 @@ def _times(policy: TimePolicy, simulations: int) -> str:
 
 
 def _limits(policy: Policy) -> str:
+    total = policy.accuracy.alpha + policy.time.alpha + policy.controls.alpha
     return (
         "## What these figures do not say\n\n"
         "* Prompts are taken to be independent. Where many share a template they are less than "
         "that, and a run says less than its n.\n"
-        f"* Alarms of accuracy ({_percent(policy.accuracy.alpha)} at most) and of times "
-        f"({_percent(policy.time.alpha)}) add up: "
-        f"{_percent(policy.accuracy.alpha + policy.time.alpha)} over everything that is tested.\n"
+        f"* The chances of a false alarm add up: accuracy {_percent(policy.accuracy.alpha)}, times "
+        f"{_percent(policy.time.alpha)} and controls {_percent(policy.controls.alpha)} are "
+        f"{_percent(total)} at most over everything that is tested.\n"
         f"* A loss below {100 * policy.accuracy.margin:g} points passes where the test does not "
         "find it. Such losses do not add up over many runs: each is compared with the same "
         "baseline, which moves only by hand.\n"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gistbench.errors import UsageError, did_you_mean
+from gistbench.gate.accuracy import count_outcomes
+from gistbench.gate.alike import CellPair
 from gistbench.gate.baseline import Baseline
 from gistbench.gate.findings import NOT_MEASURED, Finding, Verdict
-from gistbench.gate.policy import Claim, Policy
+from gistbench.gate.policy import Claim, ControlsPolicy, Policy
 from gistbench.records import NotMeasured
 from gistbench.report.card import Outcome
-from gistbench.report.controls import CONTROLS, control_findings
+from gistbench.report.controls import CONTROLS, ControlFinding, control_findings
 from gistbench.report.criteria import CriteriaBlock, Criterion, load_criteria
-from gistbench.report.evidence import Evidence
+from gistbench.report.evidence import Cell, Evidence
 from gistbench.report.measures import measure
+from gistbench.report.statistics import holm, mcnemar_one_sided
 from gistbench.report.verdicts import judge, judge_run
 
 _KEPT_VERDICTS: dict[Outcome, Verdict] = {
@@ -28,26 +33,52 @@ _CLAIM_VERDICTS: dict[Outcome, Verdict] = {
 }
 
 
-def leak_findings(evidence: Evidence) -> list[Finding]:
-    """The two controls, over all tasks: answers that come from elsewhere are a regression."""
+def leak_findings(
+    evidence: Evidence, pairs: Sequence[CellPair], policy: ControlsPolicy
+) -> list[Finding]:
+    """The two controls, over all tasks: answers that come from elsewhere are a regression.
+
+    What the scorecard calls a leak never passes. A control that guesses is called one by chance now
+    and then; so where the baseline's control answered the same prompts, a regression needs it to
+    have become better by McNemar's test over all control cells together.
+    """
+    better = _better_controls(evidence, pairs)
     found = []
     for control in CONTROLS:
         results = [result for result in control_findings(evidence) if result.control == control]
         if not results:
             continue
         leaks = [r for r in results if r.verdict.status == "INVALID-LEAK"]
+        shown = [r for r in leaks if better.get((control, r.label), 0.0) <= policy.alpha]
         broken = [r for r in results if r.verdict.status not in ("OK", "INVALID-LEAK")]
-        verdict: Verdict = "regression" if leaks else "refused" if broken else "pass"
-        text = "; ".join(f"{r.label}: {r.verdict.text}" for r in leaks or broken)
-        found.append(
-            Finding(
-                check="controls",
-                subject=control,
-                verdict=verdict,
-                text=text or f"no leak seen on {len(results)} task{'s'[: len(results) > 1]}",
-            )
-        )
+        verdict: Verdict = "pass"
+        text = f"no leak seen on {len(results)} task{'s'[: len(results) > 1]}"
+        if shown:
+            verdict, text = "regression", _told(shown)
+        elif broken:
+            verdict, text = "refused", _told(broken)
+        elif leaks:
+            verdict = "inconclusive"
+            text = f"{_told(leaks)}; but not shown to be better than the baseline's control"
+        found.append(Finding(check="controls", subject=control, verdict=verdict, text=text))
     return found
+
+
+def _better_controls(evidence: Evidence, pairs: Sequence[CellPair]) -> dict[tuple[str, str], float]:
+    """(control, task as it is called) -> p value, by Holm, that the control has become better."""
+    places, own = [], []
+    for before, after, arms in pairs:
+        label = evidence.label_of(Cell(after.task, after.context_tokens))
+        for control in CONTROLS:
+            if control in arms:
+                counted = count_outcomes(before.right(control), after.right(control))
+                places.append((control, label))
+                own.append(mcnemar_one_sided(counted.gained, counted.lost))
+    return dict(zip(places, holm(own), strict=True))
+
+
+def _told(results: Sequence[ControlFinding]) -> str:
+    return "; ".join(f"{found.label}: {found.verdict.text}" for found in results)
 
 
 def criterion_findings(baseline: Baseline, evidence: Evidence, policy: Policy) -> list[Finding]:
