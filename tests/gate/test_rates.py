@@ -10,6 +10,7 @@ import pytest
 from gistbench.gate import rates_page
 from gistbench.gate.policy import load_policy
 from gistbench.gate.rates import accuracy_rates, prompts_needed, time_rates
+from gistbench.report.controls import CONTROLS
 from gistbench.report.evidence import load_evidence
 from gistbench.report.power import one_sided_power
 
@@ -111,6 +112,17 @@ def test_the_committed_page_meets_what_is_asked_of_the_gate() -> None:
     assert found is not None and float(found.group(1)) >= 90
     repeats = re.search(rf"^\| {POLICY.time.repeats} \| ([\d.]+) % \|", text, re.MULTILINE)
     assert repeats is not None and float(repeats.group(1)) >= 80
+
+
+def test_the_published_ladder_has_so_many_cells_with_something_to_lose() -> None:
+    evidence = load_evidence(ROOT / "results" / "published" / "ladder")
+    counted = [
+        any(sample.scores["exact_match"] == 1 for sample in samples)
+        for (arm, _), samples in evidence.groups.items()
+        if arm not in CONTROLS
+    ]
+    assert sum(counted) == rates_page.RIVAL_CELLS
+    assert len(evidence.run.tasks) * 3 == rates_page.LADDER_CELLS
 
 
 def test_the_published_runs_agree_as_the_page_says() -> None:
