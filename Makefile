@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM = false
 OLDEST := transformers==5.17.0 peft==0.21.0 huggingface_hub==1.33.0 httpx==0.28.1 httpcore==1.0.9 \
 	tokenizers==0.23.2
 
-.PHONY: setup kvpress demo test test-all test-oldest test-kvpress check format clean
+.PHONY: setup kvpress demo test test-all test-oldest test-kvpress self-gate check format clean
 
 setup: .venv/.ready
 
@@ -56,6 +56,14 @@ test-kvpress: kvpress
 		tests/arms/test_kv.py tests/models/test_decode.py
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not gpu" tests/bench/test_kv.py
 
+# A real run of a model small enough for a minute, held to the one that was accepted.
+self-gate: setup
+	rm -rf results/self-gate
+	$(BIN)/gistbench run --models gist,full --checkpoint tests/assets/passkey-tiny/checkpoint \
+		--context-tokens 96 --samples 200 --batch-size 50 --device cpu --dtype float32 \
+		--output results/self-gate
+	$(BIN)/gistbench gate results/self-gate --baseline baselines/self.json
+
 .oldest/.ready: Makefile
 	rm -rf .oldest
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .oldest $(OLDEST)
@@ -72,4 +80,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .oldest .kvpress results/demo
+	rm -rf .venv .oldest .kvpress results/demo results/self-gate

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 from scipy import special, stats
 
 from gistbench.report.statistics import ALPHA, mcnemar
@@ -100,6 +101,32 @@ def power_of_difference(
             f"{difference} with a discordance of {discordance}"
         )
     return mcnemar_power(discordance, (1 + difference / discordance) / 2, n, alpha)
+
+
+def one_sided_power(discordance: float, loss: float, n: int, alpha: float) -> float:
+    """Chance that the one-sided exact test finds a loss (`statistics.mcnemar_one_sided`).
+
+    Summed as in `mcnemar_power`.
+
+    Args:
+        discordance: Share of prompts that exactly one side answers right, above 0.
+        loss: True loss of the rate, 0 to the discordance; 0.02 is 2 points.
+        n: Prompts.
+        alpha: One-sided level, at most 1/2.
+
+    Raises:
+        ValueError: The loss is not within 0..discordance, or as in `mcnemar_power`.
+    """
+    _require(discordance, n, alpha)
+    if not 0 <= loss <= discordance or discordance == 0:
+        raise ValueError(f"a loss lies within 0..{discordance}, got {loss}")
+    # A two-sided test at twice the level rejects on this side exactly where this one does.
+    critical = _critical_counts(n, 2 * alpha)
+    if not critical:
+        return 0.0
+    totals, counts = (np.array(column) for column in zip(*critical, strict=True))
+    found = special.betainc(counts, totals - counts + 1, (1 + loss / discordance) / 2)
+    return min(1.0, math.fsum(stats.binom.pmf(totals, n, discordance) * found))
 
 
 def detectable_difference(

@@ -179,6 +179,19 @@ def mcnemar(only_first: float, only_second: float) -> float:
     return min(1.0, 2 * float(special.betainc(more, fewer + 1, 0.5)))
 
 
+def mcnemar_one_sided(lost: float, gained: float) -> float:
+    """One-sided p value of McNemar's exact test: is more lost than gained?
+
+    The chance of at least so many losses among the discordant prompts if each were as likely a
+    gain; written as in `mcnemar`.
+
+    Args:
+        lost: Prompts that only the reference answered right, not negative.
+        gained: Prompts that only what is tested answered right, not negative.
+    """
+    return float(special.betainc(lost, gained + 1, 0.5)) if lost > 0 else 1.0
+
+
 def newcombe(
     both: int, only_first: int, only_second: int, neither: int, n: float | None = None
 ) -> tuple[float, float]:
