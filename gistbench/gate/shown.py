@@ -46,22 +46,29 @@ def table(report: GateReport, *, everything: bool = False) -> Group:
         report: What was found.
         everything: Show what passed as well, line by line.
     """
+    # Two columns, so that a reason is read in a CI log of 80 characters too.
     rows = Table(box=box.SIMPLE_HEAD)
-    for name in ("check", "of", "verdict", "baseline", "run", "why"):
-        rows.add_column(name, overflow="fold", no_wrap=name == "verdict")
+    rows.add_column("verdict", no_wrap=True)
+    rows.add_column("of", overflow="fold")
     for finding in _in_order(report.findings):
         quiet = finding.verdict == "not compared" or (
             finding.verdict == "pass" and finding.check != "claims" and not everything
         )
         if quiet:
             continue
+        asked = "asked" if finding.check == "claims" else "before"
+        values = [
+            f"{name} {visible(value)}"
+            for name, value in ((asked, finding.before), ("now", finding.after))
+            if value
+        ]
         rows.add_row(
-            finding.check,
-            Text(visible(finding.subject)),
             Text(shown_verdict(finding), style=STYLE[finding.verdict]),
-            Text(visible(finding.before)),
-            Text(visible(finding.after)),
-            Text(shown_text(finding)),
+            Text.assemble(
+                (f"{finding.check}: {visible(finding.subject)}", "bold"),
+                "\n" + ", ".join(values) if values else "",
+                ("\n" + shown_text(finding), "dim"),
+            ),
         )
     against = f" against {report.baseline}" if report.baseline else ""
     head = Text(visible(f"{report.run}{against}, by {report.policy}"))
