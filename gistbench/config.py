@@ -17,6 +17,9 @@ from gistbench.errors import UsageError, did_you_mean
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
+Decoding = Literal["eager", "static"]
+"""The loop that answers, in every arm alike: launched step by step, or captured once."""
+
 Objective = Literal["gist", "full"]
 """What the question sees in training: the gist tokens alone, or the whole context."""
 
@@ -193,6 +196,9 @@ class RunConfig(Config):
     batch_size: int = Field(1, ge=1, description="samples answered together")
     chunk_tokens: int | None = Field(
         None, ge=1, description="read whole contexts so many tokens at a time: less memory"
+    )
+    decoding: Decoding = Field(
+        "eager", description="the loop of every arm; static: replayed CUDA graphs, the same tokens"
     )
     contexts_held: int = Field(32, ge=1, description="contexts of the memory and speed verdicts")
     parallel_arms: int = Field(

@@ -22,6 +22,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -267,8 +268,20 @@ def load_checkpoint(
     if base.reference.quantization == "none":
         # Merging quantised weights would round them again; on a CPU they may even be repacked.
         wrapped = wrapped.merge_and_unload()
+    else:
+        merge_gist_rows(wrapped)
     wrapped.eval()
     return GistModel(wrapped, gist_ids, manifest)
+
+
+def merge_gist_rows(model: PeftModel) -> None:
+    """Write trained gist rows into the embedding, which is not quantised, in place.
+
+    Unmerged, PEFT copies the whole embedding at every forward pass, with indices from the host.
+    """
+    for module in model.modules():
+        if isinstance(module, TrainableTokensLayer):
+            module.merge()
 
 
 def _keep_base_name(path: Path, name: str) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
+from gistbench.config import Decoding
 from gistbench.core.cache import ContextCache
 from gistbench.core.layout import GistLayout, pad_left
 from gistbench.core.step import StepView
 from gistbench.models.buffer import BufferLayer
-from gistbench.models.decode import Answers, Clock, Rows, continue_layout
+from gistbench.models.decode import AnswerLoop, Answers, Clock, Rows, answer, continue_layout
 
 SLOTS_MULTIPLE = 32
 """Buffers are rounded up to this many slots, so that questions of about one length share a graph
@@ -113,6 +114,7 @@ class DecodingStep:
             # Another thread may be reading the allocator's counters meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._step()
+            graph.replay()  # the first replay uploads the graph
         self._view.slot.copy_(slot)
         self.tokens.copy_(following)
         self._graph = graph
@@ -207,3 +209,14 @@ class StaticDecoding:
             kept = DecodingStep(model, shape, next(model.parameters()).device)
             self._step = kept
         return kept
+
+
+def decoding_loop(name: Decoding) -> AnswerLoop:
+    """A loop of its own for each process, by its name in the settings."""
+    return answer if name == "eager" else StaticDecoding()
+
+
+def release(loop: AnswerLoop) -> None:
+    """Let a loop free what it keeps between batches."""
+    if isinstance(loop, StaticDecoding):
+        loop.release()
