@@ -7,10 +7,17 @@ field overridden on the command line (``--training.max-steps 500``).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from gistbench.errors import UsageError, did_you_mean
 
@@ -19,6 +26,9 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
 Decoding = Literal["eager", "static"]
 """The loop that answers, in every arm alike: launched step by step, or captured once."""
+
+Weights = Literal["real", "random"]
+"""Random weights are for memory and speed alone: nothing that they say is measured."""
 
 Objective = Literal["gist", "full"]
 """What the question sees in training: the gist tokens alone, or the whole context."""
@@ -139,10 +149,22 @@ class TrainConfig(Config):
     objective: Objective = Field(
         "gist", description="full: the question sees the whole context, and no gists are trained"
     )
+    weights: Weights = Field(
+        "real", description="random: drawn on the device; for speed, nothing is learned"
+    )
+    max_positions: int | None = Field(
+        None, ge=1, description="with random weights: positions that the model is given"
+    )
     base: BaseConfig = BaseConfig()
     adapter: AdapterConfig = AdapterConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _positions_are_those_of_the_weights(self) -> Self:
+        if self.max_positions is not None and self.weights == "real":
+            raise ValueError("max_positions lengthens random weights alone; add --weights random")
+        return self
 
     @property
     def num_gists(self) -> int:

@@ -216,7 +216,7 @@ def save_checkpoint(
         adapter_bytes=(folder / ADAPTER_FILE).stat().st_size,
         trained_parameters=num_trained_parameters(model)[0],
         trained_on=tuple(
-            dict.fromkeys((*(parent.trained_on if parent else ()), *config.data.tasks))
+            dict.fromkeys((*(parent.trained_on if parent else ()), *_tasks_learned(config)))
         ),
         max_trained_context_tokens=max(
             max_trained_context_tokens, parent.max_trained_context_tokens if parent else 0
@@ -272,6 +272,10 @@ def load_checkpoint(
         merge_gist_rows(wrapped)
     wrapped.eval()
     return GistModel(wrapped, gist_ids, manifest)
+
+
+def _tasks_learned(config: TrainConfig) -> tuple[str, ...]:
+    return config.data.tasks if config.weights == "real" else ()
 
 
 def merge_gist_rows(model: PeftModel) -> None:

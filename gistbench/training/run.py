@@ -23,8 +23,9 @@ from gistbench.models.checkpoint import (
     save_checkpoint,
     start_from,
 )
-from gistbench.models.loading import load_base
+from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import find_checkpoint
+from gistbench.models.random_weights import random_base
 from gistbench.storage import cannot_write, check_writable, write_atomically
 from gistbench.training.checks import (
     CONFIG_FILE,
@@ -77,14 +78,7 @@ def train(
     set_seed(config.training.seed)
     transformers_logging.disable_progress_bar()
     place = f"cuda:{arguments.local_process_index}" if device == "cuda" else "cpu"
-    base = load_base(
-        find_model(config.base.name),
-        dtype=getattr(torch, config.base.dtype),
-        device=place,
-        quantization=config.base.quantization,
-        revision=config.base.revision,
-        trust_remote_code=config.base.trust_remote_code,
-    )
+    base = _base(config, place)
     config = settled(config, base.reference.model_type)
     supervised = check_room(config, base)
     gist_ids: tuple[int, ...] = ()
@@ -113,6 +107,11 @@ def train(
         "supervised tokens per sample": str(supervised),
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
     }
+    if config.weights == "random":
+        facts["weights"] = (
+            "drawn, not trained, as are all token ids: loss and exact answers mean nothing and are "
+            "not measured; every step is at the full length"
+        )
     curriculum = Curriculum(config)
     batches = SampleBatches(
         config,
@@ -121,6 +120,7 @@ def train(
         base.tokenizer,
         gist_ids,
         rank=arguments.process_index,
+        num_random_rows=base.num_text_tokens if config.weights == "random" else None,
     )
     check_trackers(config)
     # After every refusal: what is refused writes nothing.
@@ -174,6 +174,28 @@ def train(
         save(output)
         log.finish(f"Finished: {_summary(trainer, log, facts['device'])}.")
     return output
+
+
+def _base(config: TrainConfig, place: str) -> BaseModel:
+    dtype = getattr(torch, config.base.dtype)
+    if config.weights == "random":
+        return random_base(
+            config.base.name,
+            dtype=dtype,
+            device=place,
+            quantization=config.base.quantization,
+            max_positions=config.max_positions,
+            revision=config.base.revision,
+            seed=config.training.seed,
+        )
+    return load_base(
+        find_model(config.base.name),
+        dtype=dtype,
+        device=place,
+        quantization=config.base.quantization,
+        revision=config.base.revision,
+        trust_remote_code=config.base.trust_remote_code,
+    )
 
 
 def _summary(trainer: GistTrainer, log: TrainingLog, device: str) -> str:
