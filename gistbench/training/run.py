@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 from rich.console import Console
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from gistbench import generators
@@ -51,6 +52,7 @@ def train(
     *,
     device: Literal["cpu", "cuda"],
     resume: bool = True,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
     """Train a checkpoint, or go on where an earlier run in the same folder stopped.
 
@@ -61,6 +63,7 @@ def train(
             or, by objective "full", in ``checkpoint-N/full``.
         device: Where to train.
         resume: Go on from the newest complete state in ``output``.
+        callbacks: Further ones, for who watches the steps; each is given the ``trainer``.
 
     Returns:
         The folder of the finished checkpoint: ``output``.
@@ -153,10 +156,11 @@ def train(
         pointer_weight=config.training.pointer_weight,
         model=model,
         args=arguments,
-        callbacks=[steps, log],
+        callbacks=[steps, log, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
-    steps.trainer = trainer
+    for callback in (steps, *callbacks):
+        callback.trainer = trainer
     if checkpoint is not None:
         restore_progress(trainer, checkpoint)
         trainer.state.global_step = int(checkpoint.name.split("-")[1])
