@@ -19,10 +19,11 @@ class TrainingStep:
         num_sequences: Samples of the step.
         prefix_tokens: Of each: context and gists.
         visible_tokens: Of the prefix, those that question and answer see.
-        suffix_tokens: Of each: question and answer.
-        logit_tokens: Of each, those whose logits are computed.
+        suffix_tokens: Of each turn: question and answer.
+        logit_tokens: Of each turn, those whose logits are computed.
         adapter_parameters: Of all LoRA matrices.
         head_is_trained: Whether the output matrix has gradients of its own.
+        turns: Questions to each prefix, none of which sees another.
     """
 
     num_sequences: int
@@ -32,18 +33,19 @@ class TrainingStep:
     logit_tokens: int
     adapter_parameters: int = 0
     head_is_trained: bool = False
+    turns: int = 1
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the step."""
-        return self.num_sequences * (self.prefix_tokens + self.suffix_tokens)
+        return self.num_sequences * (self.prefix_tokens + self.turns * self.suffix_tokens)
 
     @property
     def num_pairs(self) -> int:
         """Pairs of a query and a key that it sees, over the step: half a square, each."""
         prefix, suffix = self.prefix_tokens, self.suffix_tokens
-        own = prefix * (prefix + 1) // 2 + suffix * (suffix + 1) // 2
-        return self.num_sequences * (own + suffix * self.visible_tokens)
+        turn = suffix * (suffix + 1) // 2 + suffix * self.visible_tokens
+        return self.num_sequences * (prefix * (prefix + 1) // 2 + self.turns * turn)
 
 
 def block_operations(sizes: Architecture, step: TrainingStep) -> int:
@@ -69,7 +71,8 @@ def training_operations(sizes: Architecture, step: TrainingStep, *, recompute: b
     forward = block_operations(sizes, step)
     frozen = 2 * sizes.linear_parameters * step.num_tokens
     backward = 2 * forward - frozen
-    head = 2 * sizes.hidden_size * sizes.vocab_size * step.num_sequences * step.logit_tokens
+    num_logits = step.num_sequences * step.turns * step.logit_tokens
+    head = 2 * sizes.hidden_size * sizes.vocab_size * num_logits
     heads = head * (3 if step.head_is_trained else 2)
     return forward + backward + heads + (forward if recompute else 0)
 

@@ -19,7 +19,7 @@ from gistbench.models.manifest import read_manifest
 from gistbench.records import NotMeasured, PhaseRecord
 from gistbench.speed.floors import countable
 from gistbench.speed.records import Rates, SpeedBase, TrainingSpeed
-from gistbench.training.data import layout_of
+from gistbench.training.objective import layout_of
 from gistbench.training.run import train
 from gistbench.training.trainer import GistTrainer
 
@@ -188,7 +188,10 @@ def _counted(config: TrainConfig, trainer: GistTrainer) -> TrainingStep:
     batch = next(iter(trainer.batches))
     num_visible = trainer.num_gists if config.objective == "gist" else None
     layout = layout_of(batch, num_visible)
-    suffix_tokens = batch["input_ids"].shape[1] - layout.prefix_length
+    num_turns, suffix_tokens = batch["suffix_ids"].shape
+    turns = num_turns // layout.batch_size
+    # Several turns take passes of their own, whose logits are not those of the prefix.
+    everywhere = suffix_tokens + (layout.prefix_length if turns == 1 else 0)
     model: Any = trainer.model
     head = model.get_output_embeddings()
     return TrainingStep(
@@ -197,9 +200,7 @@ def _counted(config: TrainConfig, trainer: GistTrainer) -> TrainingStep:
         visible_tokens=layout.num_visible,
         suffix_tokens=suffix_tokens,
         logit_tokens=(
-            batch["labels"].shape[1] + 1
-            if config.training.answer_logits_only
-            else layout.prefix_length + suffix_tokens
+            batch["labels"].shape[1] + 1 if config.training.answer_logits_only else everywhere
         ),
         adapter_parameters=sum(
             weight.numel() for name, weight in model.named_parameters() if ".lora_" in name
@@ -208,4 +209,5 @@ def _counted(config: TrainConfig, trainer: GistTrainer) -> TrainingStep:
             weight.requires_grad and weight.ndim == 2 and weight.shape[0] > trainer.num_gists
             for weight in head.parameters()
         ),
+        turns=turns,
     )

@@ -19,8 +19,8 @@ from gistbench.models.random_weights import MEANINGLESS
 LOG_FILE, METRICS_FILE = "training.md", "metrics.jsonl"
 RATE_WINDOW_STEPS = 50
 
-_LEARNED = {"loss", "train_exact_match"}
-"""What says how well a model does, and of random weights nothing."""
+_LEARNED = ("loss", "train_exact_match")
+"""How the names begin of what says how well a model does, and of random weights says nothing."""
 
 _COLUMNS = ("step", "done", "context tokens", "loss", "exact", "s/step", "time left", "note")
 
@@ -104,7 +104,8 @@ class TrainingLog(TrainerCallback):
             **{name: value for name, value in logs.items() if name != "epoch"},
         }
         if self.config.weights == "random":
-            entry |= dict.fromkeys(_LEARNED & entry.keys(), MEANINGLESS.model_dump())
+            learned = [name for name in entry if name.startswith(_LEARNED)]
+            entry |= dict.fromkeys(learned, MEANINGLESS.model_dump())
         with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self._row(state, logs, "")
@@ -117,7 +118,7 @@ class TrainingLog(TrainerCallback):
     def _row(self, state: TrainerState, logs: dict[str, float], note: str) -> None:
         rate = self._rate()
         if self.config.weights == "random":
-            logs = {name: value for name, value in logs.items() if name not in _LEARNED}
+            logs = {name: value for name, value in logs.items() if not name.startswith(_LEARNED)}
         left = rate * (state.max_steps - state.global_step) if rate is not None else None
         cells = (
             f"{state.global_step:,}",

@@ -40,6 +40,9 @@ def test_pairs_are_those_of_the_mask() -> None:
     assert step.num_pairs == int(dense_mask(layout, 4).sum())
     everything = replace(step, visible_tokens=9)
     assert everything.num_pairs == 3 * 13 * 14 // 2
+    asked_twice = replace(step, turns=2)
+    assert asked_twice.num_pairs - step.num_pairs == 3 * (4 * 2 + 4 * 5 // 2)
+    assert asked_twice.num_tokens - step.num_tokens == 3 * 4
 
 
 def test_a_forward_pass_takes_the_operations_that_torch_counts() -> None:

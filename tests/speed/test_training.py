@@ -34,11 +34,14 @@ def measure(base: Path, folder: Path, **changes: Any) -> SpeedRecord:
 def test_steps_are_timed_at_the_full_length_and_their_operations_counted(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, ...]] = []
+    def num_tokens(batch: Any) -> int:
+        return int(batch["prefix_ids"].shape[1] + batch["suffix_ids"].shape[1])
+
+    seen: list[tuple[int, int]] = []
     sound = GistTrainer.compute_loss
 
     def watched(self: Any, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
-        seen.append(tuple(inputs["input_ids"].shape))
+        seen.append((len(inputs["prefix_ids"]), num_tokens(inputs)))
         return sound(self, model, inputs, *args, **options)
 
     monkeypatch.setattr(GistTrainer, "compute_loss", watched)
