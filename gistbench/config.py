@@ -24,8 +24,9 @@ from gistbench.errors import UsageError, did_you_mean
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
-Decoding = Literal["eager", "static"]
-"""The loop that answers, in every arm alike: launched step by step, or captured once."""
+Decoding = Literal["eager", "static", "compiled"]
+"""The loop that answers, in every arm alike: launched step by step; captured once and replayed; or
+its kernels fused before that."""
 
 Weights = Literal["real", "random"]
 """Random weights are for memory and speed alone: nothing that they say is measured."""
@@ -220,7 +221,7 @@ class RunConfig(Config):
         None, ge=1, description="read whole contexts so many tokens at a time: less memory"
     )
     decoding: Decoding = Field(
-        "eager", description="the loop of every arm; static: replayed CUDA graphs, the same tokens"
+        "eager", description="the loop of every arm; static: CUDA graphs; compiled: fused ones"
     )
     contexts_held: int = Field(32, ge=1, description="contexts of the memory and speed verdicts")
     parallel_arms: int = Field(

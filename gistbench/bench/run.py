@@ -288,8 +288,8 @@ def _decoding_notes(config: RunConfig) -> tuple[str, ...]:
     if config.decoding == "eager":
         return ()
     return (
-        "static decoding keeps the buffers of the latest batch while the next contexts are read: "
-        "peaks of the phase compress include them, in every arm",
+        f"{config.decoding} decoding keeps the buffers of the latest batch while the next contexts "
+        "are read: peaks of the phase compress include them, in every arm",
     )
 
 

@@ -63,6 +63,11 @@ class BufferLayer(DynamicLayer):
             self._values = torch.zeros_like(self._keys)
         return self._keys, self._values
 
+    def release(self) -> None:
+        """Free the buffer."""
+        self.slot = self._keys = self._values = None
+        self.keys = self.values = torch.empty(0)
+
     def clear(self) -> None:
         """Begin with nothing at all."""
         self.length = 0

@@ -3,8 +3,9 @@
 The eager loop launches each kernel of each layer from Python, which for one row costs several times
 what the kernels take. Here the question is read as in the eager loop, by the same calls; every
 token after the first is a replay of one captured step, whose state (slot, tokens, what may be read)
-lives in tensors. On a CPU the same step runs uncaptured. `gistbench.models.decode.answer` is the
-reference: both loops generate the same tokens.
+lives in tensors. A compiled step is the same one, its norms, rotary phases and activations fused by
+`torch.compile` before it is captured. On a CPU the step runs uncaptured.
+`gistbench.models.decode.answer` is the reference: all loops generate the same tokens.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ CHECK_STEPS = 8
 """Steps between two looks at the tokens, each of which waits for the device. What a row generated
 behind its end is dropped."""
 
+MANY_SHAPES = 1000
+"""Steps that may be compiled in one process; torch gives up after 8 and runs the rest as they are,
+without a word."""
+
 WARM_UP_STEPS = 3
 """Uncaptured steps before a capture: libraries allocate and choose kernels when first called."""
 
@@ -45,7 +50,12 @@ class DecodingStep:
     """
 
     def __init__(
-        self, model: torch.nn.Module, shape: tuple[int, int, int], device: torch.device
+        self,
+        model: torch.nn.Module,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        *,
+        compiled: bool = False,
     ) -> None:
         batch, num_slots, _ = shape
         self.model, self.shape, self.device = model, shape, device
@@ -57,6 +67,8 @@ class DecodingStep:
         layout = GistLayout(0, 0, empty, empty, stage="suffix")
         self._view = StepView.of(layout, num_slots, 0, device)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._compiled: Callable[[], None] | None = torch.compile(self._step) if compiled else None
+        self._is_prepared = False
 
     def ask(self, context: ContextCache, ids: torch.Tensor, layout: GistLayout) -> torch.Tensor:
         """Fill the buffers with a context and read the questions, as the eager loop does.
@@ -92,32 +104,46 @@ class DecodingStep:
             layer.slot = self._view.slot
         return best
 
-    def capture(self) -> None:
-        """Capture the step, once. The buffers keep what they hold.
+    def prepare(self) -> None:
+        """Compile and capture the step, once. Tokens and place stay as they are.
 
-        Warm-up and capture write keys where the first steps will write them again.
+        What runs meanwhile writes keys where the first steps will write them again.
         """
-        if self.device.type != "cuda" or self._graph is not None:
+        if self._is_prepared:
             return
         slot = self._view.slot.clone()
-        following = self.tokens.clone()
-        with torch.cuda.device(self.device):
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UP_STEPS):
-                    self._view.slot.copy_(slot)
-                    self._step()
-            torch.cuda.current_stream().wait_stream(side)
-            self._view.slot.copy_(slot)
-            graph = torch.cuda.CUDAGraph()
-            # Another thread may be reading the allocator's counters meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._step()
-            graph.replay()  # the first replay uploads the graph
+        tokens = self.tokens.clone()
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                self._graph = self._captured(slot)
+                self._graph.replay()  # the first replay uploads the graph
+        elif self._compiled is not None:
+            self._warm_up(slot, 1)
         self._view.slot.copy_(slot)
-        self.tokens.copy_(following)
-        self._graph = graph
+        self.tokens.copy_(tokens)
+        self._is_prepared = True
+
+    def _captured(self, slot: torch.Tensor) -> torch.cuda.CUDAGraph:
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._warm_up(slot, WARM_UP_STEPS)
+        torch.cuda.current_stream().wait_stream(side)
+        self._view.slot.copy_(slot)
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may be reading the allocator's counters meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._run()
+        self._view.slot.copy_(slot)
+        return graph
+
+    def _warm_up(self, slot: torch.Tensor, num_steps: int) -> None:
+        with torch._dynamo.config.patch(
+            recompile_limit=MANY_SHAPES, accumulated_recompile_limit=MANY_SHAPES
+        ):
+            for _ in range(num_steps):
+                self._view.slot.copy_(slot)
+                self._run()
 
     def run(self, num_steps: int) -> None:
         """So many further tokens for every row."""
@@ -125,7 +151,19 @@ class DecodingStep:
             if self._graph is not None:
                 self._graph.replay()
             else:
-                self._step()
+                self._run()
+
+    def close(self) -> None:
+        """Free buffers and graph now, whoever still refers to the step. Nothing can follow."""
+        for layer in self._layers:
+            layer.release()
+        self._graph = self._compiled = None
+
+    def _run(self) -> None:
+        if self._compiled is not None:
+            self._compiled()
+        else:
+            self._step()
 
     def _step(self) -> None:
         """One token for every row. No shape in it, and no value that Python sees, changes."""
@@ -149,11 +187,14 @@ class StaticDecoding:
     What is kept is as large as the cache of the latest batch: `release` lets go of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, compiled: bool = False) -> None:
+        self._compiled = compiled
         self._step: DecodingStep | None = None
 
     def release(self) -> None:
         """Free the buffers and the graph."""
+        if self._step is not None:
+            self._step.close()
         self._step = None
 
     @torch.inference_mode()
@@ -170,8 +211,8 @@ class StaticDecoding:
     ) -> Answers:
         """Answer greedily from a cache, as `gistbench.models.decode.answer` does.
 
-        Capturing is in neither of the times. `decode_steps` counts every step that ran, up to
-        `CHECK_STEPS` - 1 of them behind the end of the last row.
+        Compiling and capturing are in neither of the times. `decode_steps` counts every step that
+        ran, up to `CHECK_STEPS` - 1 of them behind the end of the last row.
         """
         device = next(model.parameters()).device
         ids, padding = pad_left(questions, pad_id=0, device=device)
@@ -185,7 +226,7 @@ class StaticDecoding:
         steps = 0
         if rows.all_done or max_new_tokens == 1:
             return Answers(rows.tokens, first_token - start, 0.0, steps)
-        step.capture()
+        step.prepare()
         start_decoding = clock()
         while steps + 1 < max_new_tokens and not rows.all_done:
             more = min(CHECK_STEPS, max_new_tokens - 1 - steps)
@@ -205,15 +246,16 @@ class StaticDecoding:
         kept = self._step
         if kept is None or kept.model is not model or kept.shape != shape:
             # Let go of the old buffers before the new ones are allocated.
-            self._step = kept = None
-            kept = DecodingStep(model, shape, next(model.parameters()).device)
+            self.release()
+            device = next(model.parameters()).device
+            kept = DecodingStep(model, shape, device, compiled=self._compiled)
             self._step = kept
         return kept
 
 
 def decoding_loop(name: Decoding) -> AnswerLoop:
     """A loop of its own for each process, by its name in the settings."""
-    return answer if name == "eager" else StaticDecoding()
+    return answer if name == "eager" else StaticDecoding(compiled=name == "compiled")
 
 
 def release(loop: AnswerLoop) -> None:

@@ -101,7 +101,7 @@ class DecodingSpeed(Record):
     """
 
     arm: Literal["full", "gist"]
-    decoding: Literal["eager", "static"]
+    decoding: Literal["eager", "static", "compiled"]
     quantization: Literal["none", "nf4"]
     batch_size: int
     context_tokens: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from gistbench.core.layout import GistLayout, pad_left
 from gistbench.core.mask import suffix_mask
 from gistbench.core.step import StepView, step_attention
 from gistbench.models.decode import Answers, answer, continue_layout, no_context, read_contexts
-from gistbench.models.static import CHECK_STEPS, DecodingStep, StaticDecoding
+from gistbench.models.static import CHECK_STEPS, DecodingStep, StaticDecoding, decoding_loop
 
 NEW_TOKENS = 2 * CHECK_STEPS + 3
 
@@ -100,6 +101,32 @@ def test_a_step_recorded_once_can_be_replayed(
     assert step.tokens[:, first : first + NEW_TOKENS].tolist() == expected
 
 
+@pytest.mark.parametrize(
+    "architecture",
+    ["gemma3-window-6", "gpt-neox", "llama", "mistral-window-7", "qwen2-window-9", "qwen3"],
+)
+def test_a_compiled_step_is_one_graph_and_generates_the_same_tokens(
+    architecture: str, make_tiny: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced as for any backend; whose kernels are fused is the backend's business."""
+    sound, graphs = torch.compile, []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda step: sound(step, backend=backend, fullgraph=True))
+    torch.compiler.reset()
+    model, batch = make_tiny(architecture), make_batch()
+    context = read_contexts(model, batch.contexts, keep_all=True)
+    expected = ask(answer, model, context, batch.questions).tokens
+    loop = decoding_loop("compiled")
+    for questions in (batch.questions, make_batch(seed=7).questions):
+        expected = ask(answer, model, context, questions).tokens
+        assert ask(loop, model, context, questions).tokens == expected
+    assert len(graphs) == 1, "compiled anew for a step that has the same shape"
+
+
 @pytest.mark.parametrize("limit", [1, 2, CHECK_STEPS, CHECK_STEPS + 1, CHECK_STEPS + 2])
 def test_no_answer_is_longer_than_its_limit(make_tiny: Any, make_batch: Any, limit: int) -> None:
     model, batch = make_tiny("llama"), make_batch()
@@ -143,8 +170,14 @@ def test_buffers_are_kept_for_batches_of_one_shape_and_released_when_asked(
     assert loop._step is step
     ask(loop, model, context.row(0), batch.questions[:1])
     assert loop._step is not step
+    again = loop._step
+    assert again is not None
+    buffers = [weakref.ref(layer._keys) for layer in again._layers]
+    assert all(buffer() is not None for buffer in buffers)
+    # The step is still referred to here, as by what compiled it; its buffers are not.
     loop.release()
     assert loop._step is None
+    assert all(buffer() is None for buffer in buffers)
 
 
 def test_what_an_earlier_batch_left_behind_is_never_read(make_tiny: Any, make_batch: Any) -> None:
@@ -291,11 +324,30 @@ def test_a_broken_step_is_noticed(
 
 
 @pytest.mark.gpu
-def test_captured_steps_generate_the_eager_loops_tokens(tiny: Any, make_batch: Any) -> None:
-    batch, loop = make_batch(), StaticDecoding()
+@pytest.mark.parametrize("name", ["static", "compiled"])
+def test_captured_steps_generate_the_eager_loops_tokens(
+    tiny: Any, make_batch: Any, name: Any
+) -> None:
+    batch, loop = make_batch(), StaticDecoding(compiled=name == "compiled")
     tiny.to("cuda")
     for kind, context in contexts_of_every_kind(tiny, batch).items():
         for questions in (batch.questions, make_batch(seed=7).questions):
             expected = ask(answer, tiny, context, questions).tokens
             assert ask(loop, tiny, context, questions).tokens == expected, kind
             assert loop._step._graph is not None
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_captured_steps_of_a_quantised_model_with_an_adapter_give_its_eager_logits() -> None:
+    """4-bit kernels and an unmerged LoRA inside a graph; float32, so that no tie is near."""
+    from gistbench.speed.decoding import load_arm
+    from gistbench.speed.settings import DecodeSpeedConfig
+
+    settings = DecodeSpeedConfig(base="smollm2-135m", weights="random", dtype="float32")
+    arm = load_arm(settings, "gist", "nf4", "cuda:0")
+    context = read_contexts(arm.model, [list(range(300))] * 3, gist_ids=arm.gist_ids)
+    questions, loop = [[5, 6, 7], [8], [9, 10]], StaticDecoding()
+    expected = ask(answer, arm.model, context, questions).tokens
+    for _ in range(2):
+        assert ask(loop, arm.model, context, questions).tokens == expected
