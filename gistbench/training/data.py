@@ -141,7 +141,7 @@ def random_example(
     turns = [ids[start : start + turn] for start in range(context_tokens, count, turn)]
     return Example(
         ids[:context_tokens],
-        tuple((ids[:RANDOM_QUESTION_TOKENS], ids[RANDOM_QUESTION_TOKENS:]) for ids in turns),
+        tuple(Turn(ids[:RANDOM_QUESTION_TOKENS], ids[RANDOM_QUESTION_TOKENS:]) for ids in turns),
     )
 
 

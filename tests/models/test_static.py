@@ -11,11 +11,12 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from gistbench.core import step as core_step
-from gistbench.core.cache import ContextCache
+from gistbench.core.cache import ContextCache, stack
 from gistbench.core.layout import GistLayout, pad_left
 from gistbench.core.mask import suffix_mask
 from gistbench.core.step import StepView, step_attention
 from gistbench.models.decode import Answers, answer, continue_layout, no_context, read_contexts
+from gistbench.models.reading import read_in_segments
 from gistbench.models.static import CHECK_STEPS, DecodingStep, StaticDecoding, decoding_loop
 
 NEW_TOKENS = 2 * CHECK_STEPS + 3
@@ -46,9 +47,13 @@ def recording(step: DecodingStep, ids: torch.Tensor) -> Callable[[torch.Tensor],
 
 
 def contexts_of_every_kind(model: Any, batch: Any) -> dict[str, ContextCache]:
-    """What arms leave: gists, gists of parts, all slots with padding and gists among them, none."""
+    """Gists, gists of parts, gists segment by segment, all slots with padding among them, none."""
     long = [[*row, *range(6)] for row in batch.contexts]
+    memories = [
+        read_in_segments(model, row, gist_ids=batch.gist_ids, segment_tokens=9) for row in long
+    ]
     return {
+        "memory": stack(memories),
         "gists": read_contexts(model, batch.contexts, gist_ids=batch.gist_ids),
         "segments": read_contexts(model, long, gist_ids=batch.gist_ids, segmented=True),
         "all": read_contexts(model, batch.contexts, keep_all=True, gist_ids=(58,)),

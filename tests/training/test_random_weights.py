@@ -72,12 +72,12 @@ def test_every_step_is_at_the_full_length(config: TrainConfig) -> None:
 
 def test_drawn_samples_have_fixed_lengths_and_differ() -> None:
     one, other = (random_example(50, context_tokens=40, index=i, seed=0) for i in (0, 1))
-    ((question, answer),) = one.turns
-    lengths = (len(one.context), len(question), len(answer))
+    (turn,) = one.turns
+    lengths = (len(one.context), len(turn.question), len(turn.answer))
     assert lengths == (40, RANDOM_QUESTION_TOKENS, RANDOM_ANSWER_TOKENS)
     several = random_example(50, context_tokens=40, index=0, seed=0, num_questions=3)
     assert several.context == one.context
-    assert [(len(asked), len(answer)) for asked, answer in several.turns] == [(15, 7)] * 3
+    assert [(len(turn.question), len(turn.answer)) for turn in several.turns] == [(15, 7)] * 3
     assert one.context != other.context
     assert one == random_example(50, context_tokens=40, index=0, seed=0)
 
