@@ -7,16 +7,30 @@ field overridden on the command line (``--training.max-steps 500``).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from gistbench.errors import UsageError, did_you_mean
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
+Decoding = Literal["eager", "static", "compiled"]
+"""The loop that answers, in every arm alike: launched step by step; captured once and replayed; or
+its kernels fused before that."""
+
+Weights = Literal["real", "random"]
+"""Random weights are for memory and speed alone: nothing that they say is measured."""
+
 Objective = Literal["gist", "full"]
 """What the question sees in training: the gist tokens alone, or the whole context."""
 
@@ -136,10 +150,22 @@ class TrainConfig(Config):
     objective: Objective = Field(
         "gist", description="full: the question sees the whole context, and no gists are trained"
     )
+    weights: Weights = Field(
+        "real", description="random: drawn on the device; for speed, nothing is learned"
+    )
+    max_positions: int | None = Field(
+        None, ge=1, description="with random weights: positions that the model is given"
+    )
     base: BaseConfig = BaseConfig()
     adapter: AdapterConfig = AdapterConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _positions_are_those_of_the_weights(self) -> Self:
+        if self.max_positions is not None and self.weights == "real":
+            raise ValueError("max_positions lengthens random weights alone; add --weights random")
+        return self
 
     @property
     def num_gists(self) -> int:
@@ -193,6 +219,9 @@ class RunConfig(Config):
     batch_size: int = Field(1, ge=1, description="samples answered together")
     chunk_tokens: int | None = Field(
         None, ge=1, description="read whole contexts so many tokens at a time: less memory"
+    )
+    decoding: Decoding = Field(
+        "eager", description="the loop of every arm; static: CUDA graphs; compiled: fused ones"
     )
     contexts_held: int = Field(32, ge=1, description="contexts of the memory and speed verdicts")
     parallel_arms: int = Field(

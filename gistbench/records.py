@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
-Phase = Literal["load", "compress", "steady", "decode"]
-"""What a process does: load weights, read contexts, hold their caches, answer."""
+Phase = Literal["load", "compress", "steady", "decode", "train"]
+"""What a process does: load weights, read contexts, hold their caches, answer; or train."""
 
 
 Stated = Literal["right", "another", "mixed", "neither"]

@@ -54,6 +54,7 @@ class Job(Record):
     quantization: Literal["none", "nf4"]
     batch_size: int
     chunk_tokens: int | None = None
+    decoding: Literal["eager", "static", "compiled"] = "eager"
     contexts_held: int
     allow_other_precision: bool
     trust_remote_code: bool

@@ -32,7 +32,7 @@ class GistbenchLM(ArmLM):
     """One arm as ``--model gistbench``.
 
     Model arguments: ``arm`` (as in ``gistbench models``), ``checkpoint``, ``tuned_checkpoint``,
-    ``base``, ``dtype``, ``quantization``, ``allow_other_precision``.
+    ``base``, ``dtype``, ``quantization``, ``decoding``, ``allow_other_precision``.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class GistbenchLM(ArmLM):
             quantization=settings.quantization,
             batch_size=int(batch_size),
             chunk_tokens=settings.chunk_tokens,
+            decoding=settings.decoding,
             contexts_held=settings.contexts_held,
             allow_other_precision=settings.allow_other_precision,
             trust_remote_code=settings.trust_remote_code,

@@ -20,6 +20,7 @@ from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.gist_file import GistStore
 from gistbench.models.loading import BaseModel, key_value_bytes_per_token, load_base
 from gistbench.models.manifest import Manifest, find_checkpoint
+from gistbench.models.static import decoding_loop
 from gistbench.records import BaseModelRecord
 
 GISTS_FOLDER = "gists"
@@ -97,7 +98,8 @@ def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
     store = GistStore(Path(job.folder) / GISTS_FOLDER, device) if job.keep_gists else None
     segmented = manifest is not None and manifest.gist_view == "segments"
     reader = Reader(model, gist_ids, store, base.tokenizer, segmented, job.chunk_tokens)
-    engine = Engine(base, arm, reader, device, device_clock(device), phase)
+    clock, loop = device_clock(device), decoding_loop(job.decoding)
+    engine = Engine(base, arm, reader, device, clock, phase, loop)
     return Loaded(engine, manifest, record, dtype)
 
 

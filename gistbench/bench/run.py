@@ -279,9 +279,18 @@ def _write(
             NotApplicable(arm=arm, context_tokens=state.config.context_tokens, reason=reason)
             for arm, reason in state.excluded.items()
         ),
-        notes=tuple(state.notes),
+        notes=(*state.notes, *_decoding_notes(state.config)),
     )
     write_run(state.folder, record, samples, memory)
+
+
+def _decoding_notes(config: RunConfig) -> tuple[str, ...]:
+    if config.decoding == "eager":
+        return ()
+    return (
+        f"{config.decoding} decoding keeps the buffers of the latest batch while the next contexts "
+        "are read: peaks of the phase compress include them, in every arm",
+    )
 
 
 def _lines(state: Run, arm: str, name: str, kind: Callable[..., Any]) -> list[Any]:

@@ -83,6 +83,7 @@ class Run:
             quantization=config.quantization,
             batch_size=config.batch_size,
             chunk_tokens=config.chunk_tokens,
+            decoding=config.decoding,
             contexts_held=config.contexts_held,
             allow_other_precision=config.allow_other_precision,
             trust_remote_code=config.trust_remote_code,

@@ -12,7 +12,8 @@ from gistbench.arms.base import Prompt
 from gistbench.core.cache import ContextCache, stack
 from gistbench.evaluation.engine import Engine
 from gistbench.measurement import MemorySampler
-from gistbench.models.decode import answer, no_context
+from gistbench.models.decode import no_context
+from gistbench.models.static import release
 from gistbench.records import NotMeasured, SteadyState, ThroughputRound
 
 NO_GPU = NotMeasured(
@@ -34,6 +35,7 @@ def steady_state(
     if not engine.device.startswith("cuda"):
         return NO_GPU
     held: list[ContextCache] = []
+    release(engine.decoding)  # nothing runs: the latest batch's buffers are not part of this state
     try:
         for number in range(contexts):
             held.append(engine.hold(prompts[number % len(prompts)]))
@@ -83,7 +85,7 @@ def throughput_round(
         question = prompts[0].tokens.question
         seconds = 0.0
         for steps in (WARM_UP_STEPS, DECODE_STEPS):
-            answers = answer(
+            answers = engine.decoding(
                 engine.reader.model,
                 together,
                 [question] * contexts,

@@ -254,6 +254,7 @@ def _answer(
         "quantization": job.quantization,
         "device": loaded.engine.device.partition(":")[0],
         "segmented": loaded.engine.reader.segmented,
+        "decoding": job.decoding,
         "packages": {n: v for n, v in package_versions().items() if n in COMPUTING},
     }
 

@@ -1,6 +1,17 @@
 """The command line: thin handlers, a file for each group of commands, heavy imports inside."""
 
-from gistbench.cli import context, gate, inspect, listings, lm_eval, results, run, train
+from gistbench.cli import context, gate, inspect, listings, lm_eval, results, run, speed, train
 from gistbench.cli.entry import main
 
-__all__ = ["context", "gate", "inspect", "listings", "lm_eval", "main", "results", "run", "train"]
+__all__ = [
+    "context",
+    "gate",
+    "inspect",
+    "listings",
+    "lm_eval",
+    "main",
+    "results",
+    "run",
+    "speed",
+    "train",
+]

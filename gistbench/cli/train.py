@@ -35,7 +35,7 @@ def train(
         device: Where to train.
         resume: Go on from the newest state in the folder; --no-resume refuses a used folder.
     """
-    settings = _train_config(preset, config, overrides)
+    settings = train_config(preset, config, overrides)
     folder = output or Path("checkpoints") / settings.name
     if not resume and folder.exists() and any(folder.iterdir()):
         raise UsageError(
@@ -52,9 +52,14 @@ def train(
     Console().print(f"{kind} checkpoint: {done}", highlight=False, soft_wrap=True)
 
 
-def _train_config(
+def train_config(
     preset: str | None, config: Path | None, overrides: TrainConfig | None
 ) -> TrainConfig:
+    """What a preset or a file says, flags winning.
+
+    Raises:
+        UsageError: Both are named, or something in them cannot be.
+    """
     if preset is not None and config is not None:
         raise UsageError("--preset and --config both name a configuration; give one of them")
     fields: dict[str, Any] = {}
@@ -88,7 +93,7 @@ def plan(
         config: A YAML file with the same fields.
         json: Print JSON.
     """
-    settings = _train_config(preset, config, overrides)
+    settings = train_config(preset, config, overrides)
     quiet()
     from gistbench.training.plan import plan as make_plan
 

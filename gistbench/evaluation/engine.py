@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from gistbench.arms.base import Arm, Prompt, Reader
 from gistbench.core.cache import ContextCache
-from gistbench.models.decode import answer
+from gistbench.models.decode import AnswerLoop, answer
 from gistbench.models.loading import BaseModel
 from gistbench.models.prompts import PromptTokens, cut_at, ends_answer
 from gistbench.records import NotMeasured, Phase, Record, Timing
@@ -46,6 +46,7 @@ class Engine:
         device: Where it runs.
         clock: Seconds, after waiting for the device.
         phase: Marks what the process is doing, for the memory sampler.
+        decoding: The loop that answers.
     """
 
     base: BaseModel
@@ -54,6 +55,7 @@ class Engine:
     device: str
     clock: Callable[[], float]
     phase: PhaseMarker = no_marker
+    decoding: AnswerLoop = answer
 
     def respond(
         self, prompts: Sequence[Prompt], *, until: Sequence[str], max_new_tokens: int
@@ -73,7 +75,7 @@ class Engine:
         self.arm.share(self.reader, prompts, cache)
         tokenizer = self.base.tokenizer
         with self.phase("decode"):
-            answers = answer(
+            answers = self.decoding(
                 self.reader.model,
                 cache,
                 [prompt.tokens.question for prompt in prompts],

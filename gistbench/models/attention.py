@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from gistbench.core.attention import gist_attention, visible_shares
 from gistbench.core.layout import GistLayout
+from gistbench.core.step import StepView, step_attention
 
 ATTENTION = "gistbench"
 
@@ -27,7 +28,7 @@ def attention_forward(
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    layout: GistLayout | None = None,
+    layout: GistLayout | StepView | None = None,
     softcap: float | None = None,
     watch: Callable[[torch.Tensor], None] | None = None,
     **_: Any,
@@ -46,7 +47,8 @@ def attention_forward(
         dropout: Probability on the attention weights.
         scaling: Factor on the scores; ``head_dim ** -0.5`` when absent.
         sliding_window: Passed by architectures that have one.
-        layout: The spans of the batch, passed as ``model(..., layout=layout)``.
+        layout: The spans of the batch, passed as ``model(..., layout=layout)``; in a static
+            decoding step, what the step may read.
         softcap: Must be None: fused kernels cannot bend the scores.
         watch: Given `visible_shares` of every layer in turn, passed as ``model(..., watch=...)``.
 
@@ -63,6 +65,11 @@ def attention_forward(
     if softcap is not None:
         raise ValueError(f"gist attention cannot cap attention scores, at {softcap} or otherwise")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if isinstance(layout, StepView):
+        output = step_attention(
+            query, key, value, layout, scaling=scaling, sliding_window=sliding_window
+        )
+        return output.transpose(1, 2), None
     if watch is not None and layout.stage != "prefix":
         watch(visible_shares(query, key, layout, scaling=scaling, sliding_window=sliding_window))
     output = gist_attention(

@@ -22,6 +22,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -215,7 +216,7 @@ def save_checkpoint(
         adapter_bytes=(folder / ADAPTER_FILE).stat().st_size,
         trained_parameters=num_trained_parameters(model)[0],
         trained_on=tuple(
-            dict.fromkeys((*(parent.trained_on if parent else ()), *config.data.tasks))
+            dict.fromkeys((*(parent.trained_on if parent else ()), *_tasks_learned(config)))
         ),
         max_trained_context_tokens=max(
             max_trained_context_tokens, parent.max_trained_context_tokens if parent else 0
@@ -267,8 +268,24 @@ def load_checkpoint(
     if base.reference.quantization == "none":
         # Merging quantised weights would round them again; on a CPU they may even be repacked.
         wrapped = wrapped.merge_and_unload()
+    else:
+        merge_gist_rows(wrapped)
     wrapped.eval()
     return GistModel(wrapped, gist_ids, manifest)
+
+
+def _tasks_learned(config: TrainConfig) -> tuple[str, ...]:
+    return config.data.tasks if config.weights == "real" else ()
+
+
+def merge_gist_rows(model: PeftModel) -> None:
+    """Write trained gist rows into the embedding, which is not quantised, in place.
+
+    Unmerged, PEFT copies the whole embedding at every forward pass, with indices from the host.
+    """
+    for module in model.modules():
+        if isinstance(module, TrainableTokensLayer):
+            module.merge()
 
 
 def _keep_base_name(path: Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """Two passes for every arm: read a context into a cache, then answer greedily from it.
 
-All arms answer through this one loop. They differ in the cache that it starts from.
+All arms of a run answer through one loop. They differ in the cache that it starts from. `answer` is
+the reference; `gistbench.models.static` has a faster loop that must generate the same tokens.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 
@@ -34,6 +36,48 @@ class Answers:
     first_token_seconds: float
     decode_seconds: float
     decode_steps: int
+
+
+class AnswerLoop(Protocol):
+    """The second pass: `answer`, or what generates the same tokens faster."""
+
+    def __call__(
+        self,
+        model: torch.nn.Module,
+        context: ContextCache,
+        questions: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        is_done: Callable[[list[int]], bool],
+        num_text_tokens: int,
+        clock: Clock = time.perf_counter,
+    ) -> Answers:
+        """As `answer`."""
+
+
+class Rows:
+    """The tokens of each row so far; a row that is done takes no more.
+
+    Attributes:
+        tokens: Ids of each row.
+    """
+
+    def __init__(self, num_rows: int, is_done: Callable[[list[int]], bool]) -> None:
+        self.tokens: list[list[int]] = [[] for _ in range(num_rows)]
+        self._done = [False] * num_rows
+        self._is_done = is_done
+
+    def take(self, newest: Sequence[int]) -> None:
+        """One more token for each row."""
+        for row, token in enumerate(newest):
+            if not self._done[row]:
+                self.tokens[row].append(token)
+                self._done[row] = self._is_done(self.tokens[row])
+
+    @property
+    def all_done(self) -> bool:
+        """Whether no row goes on."""
+        return all(self._done)
 
 
 @torch.inference_mode()
@@ -124,8 +168,7 @@ def answer(
     ids, padding = pad_left(questions, pad_id=0, device=device)
     layout = continue_layout(context, padding)
     cache = open_cache(context, room=ids.shape[1] + max_new_tokens)
-    tokens: list[list[int]] = [[] for _ in questions]
-    done = [False] * len(questions)
+    rows = Rows(len(questions), is_done)
     start = clock()
     first_token = start
     steps = 0
@@ -141,15 +184,12 @@ def answer(
         ).logits
         processed += ids.shape[1]
         best = logits[:, -1, :num_text_tokens].argmax(dim=-1)
-        for row, token in enumerate(best.tolist()):
-            if not done[row]:
-                tokens[row].append(token)
-                done[row] = is_done(tokens[row])
+        rows.take(best.tolist())
         if step == 0:
             first_token = clock()
         else:
             steps += 1
-        if all(done):
+        if rows.all_done:
             break
         ids = best.unsqueeze(1)
-    return Answers(tokens, first_token - start, clock() - first_token, steps)
+    return Answers(rows.tokens, first_token - start, clock() - first_token, steps)

@@ -157,12 +157,12 @@ def load_base(
         PrerequisiteError: Weights, tokenizer or bitsandbytes are missing.
     """
     folder = local_folder(source, revision=revision)
-    config = _load_config(folder, trust_remote_code)
+    config = load_config(folder, trust_remote_code)
     require_supported(config)
     tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
     options: dict[str, Any] = {"device_map": {"": device}}
     if quantization == "nf4":
-        options["quantization_config"] = _nf4(dtype)
+        options["quantization_config"] = nf4_settings(dtype)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -191,14 +191,25 @@ def reference(
     source: ModelSource, folder: Path, dtype: torch.dtype, quantization: Quantization
 ) -> BaseReference:
     """What identifies a base model: its architecture and the sha256 of its weight files."""
-    config = _load_config(folder, trust_remote_code=False)
+    config = load_config(folder, trust_remote_code=False)
+    return reference_of(config, source.name, _folder_fingerprint(folder), dtype, quantization)
+
+
+def reference_of(
+    config: PreTrainedConfig,
+    name: str,
+    fingerprint: str,
+    dtype: torch.dtype,
+    quantization: Quantization,
+) -> BaseReference:
+    """The same, of a configuration and weights whose fingerprint is known."""
     names = ARCHITECTURE_FIELDS + SUPPORTED_ARCHITECTURES[config.model_type].identity_fields
-    architecture = {name: getattr(config, name, None) for name in names}
+    architecture = {field: getattr(config, field, None) for field in names}
     return BaseReference(
-        name=source.name,
+        name=name,
         model_type=config.model_type,
         architecture=architecture,
-        fingerprint=_folder_fingerprint(folder),
+        fingerprint=fingerprint,
         dtype=str(dtype).removeprefix("torch."),
         quantization=quantization,
         num_rows=config.vocab_size,
@@ -224,7 +235,12 @@ def rotary_frequencies(model: torch.nn.Module) -> torch.Tensor:
     return frequencies
 
 
-def _load_config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
+def load_config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
+    """The configuration in a folder.
+
+    Raises:
+        PrerequisiteError: There is none that can be read.
+    """
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
@@ -235,7 +251,12 @@ def _load_config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
         ) from error
 
 
-def _nf4(dtype: torch.dtype) -> Any:
+def nf4_settings(dtype: torch.dtype) -> Any:
+    """4-bit NormalFloat with doubly quantised scales, computing in `dtype`.
+
+    Raises:
+        PrerequisiteError: bitsandbytes is not installed.
+    """
     if find_spec("bitsandbytes") is None:
         raise PrerequisiteError(
             "quantization nf4 needs bitsandbytes, which is not installed; run "

@@ -23,6 +23,10 @@ CHECKPOINT_KINDS: dict[Objective, str] = {"gist": "gist", "full": "full-context"
 """Objective -> what a checkpoint of it is called in a sentence."""
 
 
+RANDOM_WEIGHTS = "random weights, seed "
+"""What the fingerprint of weights begins with that were drawn and not trained."""
+
+
 class BaseReference(Record):
     """The base model that a checkpoint belongs to."""
 
@@ -189,6 +193,13 @@ def require_base(manifest: Manifest, base: BaseReference, *, allow_other_precisi
             f"checkpoint {manifest.name} was trained on {trained.name}, not on {base.name} "
             f"(they differ in {', '.join(differing[:3])}); pass --base {trained.name}"
         )
+    drawn = any(item.fingerprint.startswith(RANDOM_WEIGHTS) for item in (trained, base))
+    if drawn and base.fingerprint != trained.fingerprint:
+        raise UsageError(
+            f"checkpoint {manifest.name} was trained on {_weights(trained)}, {base.name} has "
+            f"{_weights(base)}; what was learned on random weights is of no use on others: train "
+            "a checkpoint without --weights random"
+        )
     if allow_other_precision:
         return
     if base.fingerprint != trained.fingerprint:
@@ -203,6 +214,11 @@ def require_base(manifest: Manifest, base: BaseReference, *, allow_other_precisi
             f"{base.quantization}; pass --quantization {trained.quantization} or "
             "--allow-other-precision"
         )
+
+
+def _weights(base: BaseReference) -> str:
+    drawn = base.fingerprint.startswith(RANDOM_WEIGHTS)
+    return base.fingerprint if drawn else f"weights {base.fingerprint[:12]}…"
 
 
 def checkpoint_record(manifest: Manifest) -> CheckpointRecord:

@@ -18,7 +18,11 @@ from gistbench.errors import PrerequisiteError, UsageError
 from gistbench.models.architectures import is_default_of_some
 from gistbench.models.loading import BaseModel
 from gistbench.models.manifest import MANIFEST_FILE
-from gistbench.training.data import build_example
+from gistbench.training.data import (
+    RANDOM_ANSWER_TOKENS,
+    RANDOM_QUESTION_TOKENS,
+    build_example,
+)
 
 CONFIG_FILE = "training.json"
 TRIED = 16
@@ -171,6 +175,30 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
     Raises:
         UsageError: Context, gists, question and answer do not fit.
     """
+    longest, supervised = _longest(config, base)
+    gists = f"{config.num_gists} gists, " if config.num_gists else ""
+    if config.data.max_length is not None and longest > config.data.max_length:
+        raise UsageError(
+            f"data.max_length {config.data.max_length:,} would cut off "
+            f"{'gists or answers' if gists else 'answers'}: context, {gists}question and answer "
+            f"take {longest:,} tokens; set --data.max-length {longest} or a shorter "
+            "--data.context-tokens"
+        )
+    if longest > base.max_positions:
+        more = f", or --max-positions {longest}" if config.weights == "random" else ""
+        raise UsageError(
+            f"{longest:,} tokens of context, {gists}question and answer exceed the "
+            f"{base.max_positions:,} positions of {config.base.name}; choose --data.context-tokens "
+            f"{config.data.context_tokens - (longest - base.max_positions)} or less{more}"
+        )
+    return supervised
+
+
+def _longest(config: TrainConfig, base: BaseModel) -> tuple[int, int]:
+    """Tokens of the longest sequence of those tried, and supervised tokens of an answer."""
+    if config.weights == "random":
+        drawn = config.data.context_tokens + RANDOM_QUESTION_TOKENS + RANDOM_ANSWER_TOKENS
+        return drawn + config.num_gists, RANDOM_ANSWER_TOKENS
     longest = supervised = 0
     for task in config.data.tasks:
         # The shortest first stage too, with some of its needles: workers build them, much later.
@@ -191,18 +219,4 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
         full = max(example.num_tokens for example in examples)
         longest = max(longest, full + config.num_gists)
         supervised = max(supervised, *(example.num_answer_tokens for example in examples))
-    gists = f"{config.num_gists} gists, " if config.num_gists else ""
-    if config.data.max_length is not None and longest > config.data.max_length:
-        raise UsageError(
-            f"data.max_length {config.data.max_length:,} would cut off "
-            f"{'gists or answers' if gists else 'answers'}: context, {gists}question and answer "
-            f"take {longest:,} tokens; set --data.max-length {longest} or a shorter "
-            "--data.context-tokens"
-        )
-    if longest > base.max_positions:
-        raise UsageError(
-            f"{longest:,} tokens of context, {gists}question and answer exceed the "
-            f"{base.max_positions:,} positions of {config.base.name}; choose --data.context-tokens "
-            f"{config.data.context_tokens - (longest - base.max_positions)} or less"
-        )
-    return supervised
+    return longest, supervised

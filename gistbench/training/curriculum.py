@@ -80,7 +80,9 @@ class Curriculum:
 
     @property
     def lengths(self) -> Sequence[int]:
-        """Context lengths of all stages, in tokens."""
+        """Context lengths of all stages, in tokens; random weights, which master none, have one."""
+        if self.config.weights == "random":
+            return (self.config.data.context_tokens,)
         return (*self.config.data.curriculum, self.config.data.context_tokens)
 
     @property
@@ -100,7 +102,7 @@ class Curriculum:
         if training.fill_batches:
             filled = batch_size * data.context_tokens // length
             batch_size = max(1, min(training.max_batch_size, filled))
-        if data.length_jitter:
+        if data.length_jitter and self.config.weights == "real":
             length -= int(length * data.length_jitter * rng.random())
         return BatchPlan(micro_step, rank, data.tasks, first_task, length, batch_size)
 

@@ -18,6 +18,7 @@ from gistbench.core.layout import pad_left
 from gistbench.errors import UsageError
 from gistbench.models.loading import load_tokenizer
 from gistbench.models.prompts import answer_ids, split_prompts, token_span
+from gistbench.models.random_weights import random_ids
 from gistbench.training.curriculum import BatchPlan, Curriculum
 
 IGNORED = -100
@@ -126,6 +127,24 @@ def build_example(
     return Example(prompts[0].context, turns, task_index)
 
 
+RANDOM_QUESTION_TOKENS, RANDOM_ANSWER_TOKENS = 15, 7
+"""As long as a passkey's question and answer are in most tokenizers."""
+
+
+def random_example(
+    num_rows: int, *, context_tokens: int, index: int, seed: int, num_questions: int = 1
+) -> Example:
+    """A sample of drawn token ids, for weights that were drawn too; its lengths are fixed."""
+    turn = RANDOM_QUESTION_TOKENS + RANDOM_ANSWER_TOKENS
+    count = context_tokens + num_questions * turn
+    ids = random_ids(count, num_rows, seed * 1_000_003 + index)
+    turns = [ids[start : start + turn] for start in range(context_tokens, count, turn)]
+    return Example(
+        ids[:context_tokens],
+        tuple(Turn(ids[:RANDOM_QUESTION_TOKENS], ids[RANDOM_QUESTION_TOKENS:]) for ids in turns),
+    )
+
+
 def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, torch.Tensor]:
     """Lay a batch out as ``| context gists |`` and ``| question answer |``, padded on the left.
 
@@ -184,7 +203,20 @@ class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
         gist_ids: Sequence[int],
         *,
         rank: int = 0,
+        num_random_rows: int | None = None,
     ) -> None:
+        """Prepare; nothing is built yet.
+
+        Args:
+            config: Of the run.
+            curriculum: Says what comes next.
+            folder: With the tokenizer, for the workers.
+            tokenizer: The same, for this process.
+            gist_ids: Appended to every context.
+            rank: Of this process.
+            num_random_rows: Vocabulary rows to draw token ids from, where there is no tokenizer.
+        """
+        self._num_random_rows = num_random_rows
         self.config = config
         self.curriculum = curriculum
         self.gist_ids = tuple(gist_ids)
@@ -201,7 +233,9 @@ class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
         while True:
             plan = self.curriculum.plan(micro_step, self.rank)
             wanted = [plan]
-            if self.config.data.num_workers:
+            if self._num_random_rows is not None:
+                parts = [_draw_rows(self._num_random_rows, self.config, plan)]
+            elif self.config.data.num_workers:
                 wanted += [
                     self.curriculum.plan(micro_step + later, self.rank)
                     for later in range(1, BATCHES_AHEAD)
@@ -250,6 +284,20 @@ def _start_worker(folder: Path, config: TrainConfig) -> None:
 
 def _build_in_worker(plan: BatchPlan, rows: range) -> list[Example]:
     return _build_rows(_worker["tokenizer"], _worker["config"], plan, rows)
+
+
+def _draw_rows(num_rows: int, config: TrainConfig, plan: BatchPlan) -> list[Example]:
+    seed = config.training.seed
+    return [
+        random_example(
+            num_rows,
+            context_tokens=plan.context_tokens,
+            index=plan.sample_index(row, config.data.num_samples, seed),
+            seed=seed,
+            num_questions=config.data.questions_per_context,
+        )
+        for row in range(plan.batch_size)
+    ]
 
 
 def _build_rows(tokenizer: Any, config: TrainConfig, plan: BatchPlan, rows: range) -> list[Example]:

@@ -14,9 +14,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from gistbench.config import TrainConfig
 from gistbench.metrics import format_seconds
+from gistbench.models.random_weights import MEANINGLESS
 
 LOG_FILE, METRICS_FILE = "training.md", "metrics.jsonl"
 RATE_WINDOW_STEPS = 50
+
+_LEARNED = ("loss", "train_exact_match")
+"""How the names begin of what says how well a model does, and of random weights says nothing."""
 
 _COLUMNS = ("step", "done", "context tokens", "loss", "exact", "s/step", "time left", "note")
 
@@ -92,13 +96,16 @@ class TrainingLog(TrainerCallback):
         """One row of the table, one line of JSON."""
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        entry = {
+        entry: dict[str, Any] = {
             "step": state.global_step,
             "seconds": round(self.seconds, 3),
             "seconds_per_step": self._rate(),
             # Trainer's epoch means nothing for data without an end.
             **{name: value for name, value in logs.items() if name != "epoch"},
         }
+        if self.config.weights == "random":
+            learned = [name for name in entry if name.startswith(_LEARNED)]
+            entry |= dict.fromkeys(learned, MEANINGLESS.model_dump())
         with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self._row(state, logs, "")
@@ -110,6 +117,8 @@ class TrainingLog(TrainerCallback):
 
     def _row(self, state: TrainerState, logs: dict[str, float], note: str) -> None:
         rate = self._rate()
+        if self.config.weights == "random":
+            logs = {name: value for name, value in logs.items() if not name.startswith(_LEARNED)}
         left = rate * (state.max_steps - state.global_step) if rate is not None else None
         cells = (
             f"{state.global_step:,}",

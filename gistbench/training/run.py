@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 from rich.console import Console
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from gistbench import generators
@@ -23,8 +24,9 @@ from gistbench.models.checkpoint import (
     save_checkpoint,
     start_from,
 )
-from gistbench.models.loading import load_base
+from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import find_checkpoint
+from gistbench.models.random_weights import random_base
 from gistbench.storage import cannot_write, check_writable, write_atomically
 from gistbench.training.checks import (
     CONFIG_FILE,
@@ -50,6 +52,7 @@ def train(
     *,
     device: Literal["cpu", "cuda"],
     resume: bool = True,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
     """Train a checkpoint, or go on where an earlier run in the same folder stopped.
 
@@ -60,6 +63,7 @@ def train(
             or, by objective "full", in ``checkpoint-N/full``.
         device: Where to train.
         resume: Go on from the newest complete state in ``output``.
+        callbacks: Further ones, for who watches the steps; each is given the ``trainer``.
 
     Returns:
         The folder of the finished checkpoint: ``output``.
@@ -77,14 +81,7 @@ def train(
     set_seed(config.training.seed)
     transformers_logging.disable_progress_bar()
     place = f"cuda:{arguments.local_process_index}" if device == "cuda" else "cpu"
-    base = load_base(
-        find_model(config.base.name),
-        dtype=getattr(torch, config.base.dtype),
-        device=place,
-        quantization=config.base.quantization,
-        revision=config.base.revision,
-        trust_remote_code=config.base.trust_remote_code,
-    )
+    base = _base(config, place)
     config = settled(config, base.reference.model_type)
     supervised = check_room(config, base)
     gist_ids: tuple[int, ...] = ()
@@ -113,6 +110,11 @@ def train(
         "supervised tokens per sample": str(supervised),
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
     }
+    if config.weights == "random":
+        facts["weights"] = (
+            "drawn, not trained, as are all token ids: loss and exact answers mean nothing and are "
+            "not measured; every step is at the full length"
+        )
     curriculum = Curriculum(config)
     batches = SampleBatches(
         config,
@@ -121,6 +123,7 @@ def train(
         base.tokenizer,
         gist_ids,
         rank=arguments.process_index,
+        num_random_rows=base.num_text_tokens if config.weights == "random" else None,
     )
     check_trackers(config)
     # After every refusal: what is refused writes nothing.
@@ -153,10 +156,11 @@ def train(
         pointer_weight=config.training.pointer_weight,
         model=model,
         args=arguments,
-        callbacks=[steps, log],
+        callbacks=[steps, log, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
-    steps.trainer = trainer
+    for callback in (steps, *callbacks):
+        callback.trainer = trainer
     if checkpoint is not None:
         restore_progress(trainer, checkpoint)
         trainer.state.global_step = int(checkpoint.name.split("-")[1])
@@ -174,6 +178,28 @@ def train(
         save(output)
         log.finish(f"Finished: {_summary(trainer, log, facts['device'])}.")
     return output
+
+
+def _base(config: TrainConfig, place: str) -> BaseModel:
+    dtype = getattr(torch, config.base.dtype)
+    if config.weights == "random":
+        return random_base(
+            config.base.name,
+            dtype=dtype,
+            device=place,
+            quantization=config.base.quantization,
+            max_positions=config.max_positions,
+            revision=config.base.revision,
+            seed=config.training.seed,
+        )
+    return load_base(
+        find_model(config.base.name),
+        dtype=dtype,
+        device=place,
+        quantization=config.base.quantization,
+        revision=config.base.revision,
+        trust_remote_code=config.base.trust_remote_code,
+    )
 
 
 def _summary(trainer: GistTrainer, log: TrainingLog, device: str) -> str:

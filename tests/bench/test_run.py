@@ -182,6 +182,16 @@ def test_batches_change_no_answer(
     assert per_batch == {4, 2}
 
 
+def test_the_static_loop_changes_no_answer_and_the_record_says_which_loop_it_was(
+    finished: Finished, settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    record = start(settings(decoding="static"), tmp_path)
+    assert without_times(tmp_path) == without_times(finished[0])
+    assert (record.settings["decoding"], finished[1].settings["decoding"]) == ("static", "eager")
+    assert {job.decoding for job in in_process.jobs} == {"static"}
+    assert "include them, in every arm" in record.notes[-1]
+
+
 def test_a_run_without_gists_needs_no_checkpoint(
     settings: Settings, in_process: InProcess, tmp_path: Path, tiny_base: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -23,6 +24,7 @@ from gistbench.models.checkpoint import (
     add_adapter,
     add_gist_rows,
     load_checkpoint,
+    merge_gist_rows,
     num_trained_parameters,
     save_checkpoint,
 )
@@ -198,6 +200,23 @@ def test_gist_rows_are_scaled_as_the_other_rows_are(tiny: Any, make_adapted: Any
     merged = model.merge_and_unload().get_input_embeddings()
     assert torch.allclose(merged(ids), adapted)
     assert torch.allclose(merged(ids), scale * merged.weight[ids])
+
+
+@torch.no_grad()
+def test_gist_rows_merged_beside_a_lora_change_no_logit(
+    tiny: Any, passes: Any, make_batch: Any, make_adapted: Any
+) -> None:
+    """As for a quantised base, whose LoRA stays unmerged: tied embeddings stay tied."""
+    model, gist_ids, _ = make_adapted(tiny)
+    batch = make_batch(gist_ids=gist_ids)
+    before = passes.one(model, batch)
+    merge_gist_rows(model)
+    assert torch.equal(passes.one(model, batch), before)
+    layers = [item for item in model.modules() if isinstance(item, TrainableTokensLayer)]
+    assert layers and all(layer.merged for layer in layers)
+    if tiny.config.tie_word_embeddings:
+        assert len(layers) == 2
+        assert layers[0].base_layer.weight.data_ptr() == layers[1].base_layer.weight.data_ptr()
 
 
 def test_the_default_adapts_every_linear_layer_of_the_attention_and_no_other(

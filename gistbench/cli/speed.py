@@ -1,0 +1,114 @@
+"""Commands that measure speed: training steps and decoding, beside what the device allows."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from gistbench.cli.app import FIELDS, app, device_of, quiet
+from gistbench.cli.train import train_config
+from gistbench.config import Device, TrainConfig, load_yaml, merge, validate
+from gistbench.errors import UsageError
+from gistbench.speed.settings import DecodeSpeedConfig
+
+if TYPE_CHECKING:
+    from gistbench.speed.records import SpeedRecord
+
+speed = App(name="speed", help="Measure training and decoding speed beside the device's own.")
+app.command(speed)
+
+
+@speed.command(name="train")
+def train_speed(
+    *,
+    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=FIELDS)] = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    steps: int = 10,
+    warm_up_steps: int = 3,
+    output: Path | None = None,
+    device: Device = "auto",
+) -> None:
+    """Time the steps of a training at its full length; nothing is kept of what it learns.
+
+    Args:
+        overrides: Fields of the configuration, as for `gistbench train`.
+        preset: Name of a shipped configuration.
+        config: A YAML file with the same fields.
+        steps: Timed optimiser steps.
+        warm_up_steps: Steps before them.
+        output: JSON file of the record (default: results/speed/TIME-train.json).
+        device: Where to train.
+    """
+    settings = train_config(preset, config, overrides)
+    for name, value, least in (("--steps", steps, 1), ("--warm-up-steps", warm_up_steps, 0)):
+        if value < least:
+            raise UsageError(f"{name} {value} is too few; pass {least} or more")
+    chosen = device_of(device)
+    quiet()
+    from gistbench.speed.run import speed_of_training
+
+    file = output or _default("train")
+    record = speed_of_training(
+        settings, file, device=chosen, steps=steps, warm_up_steps=warm_up_steps, command=_command()
+    )
+    _show(record, file)
+
+
+@speed.command(name="decode")
+def decode_speed(
+    *,
+    settings: Annotated[DecodeSpeedConfig | None, Parameter(name="*", group=FIELDS)] = None,
+    config: Path | None = None,
+    output: Path | None = None,
+    device: Device = "auto",
+) -> None:
+    """Time decoding from full and gist caches, by each loop and precision, all taking turns.
+
+    Args:
+        settings: What to measure.
+        config: A YAML file with the same fields.
+        output: JSON file of the record (default: results/speed/TIME-decode.json).
+        device: Where to decode.
+    """
+    fields = load_yaml(config) if config is not None else {}
+    if settings is not None:
+        fields = merge(fields, settings.model_dump(mode="json", exclude_unset=True))
+    where = str(config) if config is not None else "command line"
+    wanted = validate(DecodeSpeedConfig, fields, where)
+    chosen = device_of(device)
+    quiet()
+    from gistbench.speed.run import speed_of_decoding
+
+    file, errors = output or _default("decode"), Console(stderr=True)
+    record = speed_of_decoding(
+        wanted,
+        file,
+        device=chosen,
+        command=_command(),
+        say=lambda text: errors.print(text, highlight=False, soft_wrap=True),
+    )
+    _show(record, file)
+
+
+def _default(kind: str) -> Path:
+    return Path("results/speed") / f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{kind}.json"
+
+
+def _command() -> str:
+    return shlex.join(["gistbench", *sys.argv[1:]])
+
+
+def _show(record: SpeedRecord, file: Path) -> None:
+    from gistbench.speed.table import tables
+
+    console = Console()
+    for table in tables(record):
+        console.print(table)
+    console.print(f"record: {file}", highlight=False, soft_wrap=True)

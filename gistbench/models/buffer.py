@@ -1,0 +1,75 @@
+"""A cache layer of fixed size and place, for decoding steps whose shapes never change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicLayer
+
+
+class BufferLayer(DynamicLayer):
+    """Keys and values in a buffer that stays where it is, filled anew for each batch.
+
+    Questions are written in one piece, as in `RoomyLayer`. With a `slot`, one token per row is
+    written where that tensor says, and the whole buffer is returned: what has been written is then
+    for the attention to know, and no shape depends on it.
+    """
+
+    def __init__(self, num_slots: int) -> None:
+        super().__init__()
+        self.num_slots = num_slots
+        self.length = 0
+        self.slot: torch.Tensor | None = None
+        self._keys: torch.Tensor | None = None
+        self._values: torch.Tensor | None = None
+
+    def load(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Begin with ``(batch, kv_heads, visible, head_dim)``; the rest of the buffer is zero.
+
+        Not left as it was: slots behind the last token are masked, but a NaN times nothing is a
+        NaN.
+        """
+        own_keys, own_values = self._buffers(keys)
+        self.length = keys.shape[2]
+        for buffer, tensor in ((own_keys, keys), (own_values, values)):
+            buffer[:, :, : self.length] = tensor
+            buffer[:, :, self.length :].zero_()
+        self.keys, self.values = own_keys[:, :, : self.length], own_values[:, :, : self.length]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write ``(batch, kv_heads, new, head_dim)``; return what may be read, or all of it."""
+        keys, values = self._buffers(key_states)
+        if self.slot is not None:
+            keys.index_copy_(2, self.slot, key_states)
+            values.index_copy_(2, self.slot, value_states)
+            return keys, values
+        end = self.length + key_states.shape[2]
+        if end > self.num_slots:
+            raise ValueError(f"the cache has room for {self.num_slots} slots, not {end}")
+        keys[:, :, self.length : end] = key_states
+        values[:, :, self.length : end] = value_states
+        self.length = end
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        return self.keys, self.values
+
+    def _buffers(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._keys is None or self._values is None:
+            self.lazy_initialization(like, like)
+            batch, heads, _, head_dim = like.shape
+            self._keys = like.new_zeros((batch, heads, self.num_slots, head_dim))
+            self._values = torch.zeros_like(self._keys)
+        return self._keys, self._values
+
+    def release(self) -> None:
+        """Free the buffer."""
+        self.slot = self._keys = self._values = None
+        self.keys = self.values = torch.empty(0)
+
+    def clear(self) -> None:
+        """Begin with nothing at all."""
+        self.length = 0
+        if self._keys is not None and self._values is not None:
+            self.load(self._keys[:, :, :0], self._values[:, :, :0])
