@@ -11,7 +11,6 @@ The two JSONL files may be packed, as ``samples.jsonl.xz``: arms repeat each oth
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import lzma
@@ -70,22 +69,25 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder that this one works in.
+    """Keep other processes of this machine out of a folder that this one works in.
 
-    The lock is the operating system's, so that a killed process leaves none behind, and lies
-    outside the folder, which it says nothing of.
+    The lock is the operating system's, so that a killed process leaves none behind, and lies in the
+    folder for temporary files, so that it is no part of what is written.
 
     Raises:
-        UsageError: Another process is at work there.
+        UsageError: Another process is at work there, or no lock can be had.
     """
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"gistbench-{getpass.getuser()}-{name}.lock")
+    place = Path(tempfile.gettempdir()) / f"gistbench-{name}.lock"
+    lock = FileLock(place, mode=0o666)
     try:
         lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UsageError(
-            f"another process is at work in {folder}; wait for it, or choose another --output"
-        ) from error
+    except OSError as error:
+        if isinstance(error, Timeout):
+            raise UsageError(
+                f"another process is at work in {folder}; wait for it, or choose another --output"
+            ) from error
+        raise cannot_write(place, error) from error
     try:
         yield
     finally:

@@ -18,6 +18,9 @@ from gistbench.errors import UsageError
 from gistbench.records import RunRecord
 from gistbench.storage import RUN_FILE, read_json, write_atomically
 
+TUNED = ("tuned_checkpoint", "tuned_checkpoint_sha256")
+"""Settings of the arm full-tuned alone."""
+
 
 def claim(state: Run) -> bool:
     """Take the directory for these settings; say whether anything is left to do."""
@@ -44,7 +47,11 @@ def claim(state: Run) -> bool:
         # An earlier version knew fewer settings; it did what their defaults say.
         before = _settings(RunConfig()) | json.loads(started.read_text(encoding="utf-8"))
         left_out = _left_out(before, state.config.models)
-        _require_same(before | {"models": claimed["models"], "left_out": []}, claimed, state.folder)
+        same = before | {"models": claimed["models"], "left_out": []}
+        if before["tuned_checkpoint"] is None or state.config.tuned_checkpoint is None:
+            # It belongs to an arm that came or went.
+            same |= {name: claimed[name] for name in TUNED}
+        _require_same(same, claimed, state.folder)
         write_atomically(started, json.dumps(claimed | {"left_out": left_out}, indent=2) + "\n")
         if left_out:
             state.notes.append(f"begun with arms that were left out later: {', '.join(left_out)}")

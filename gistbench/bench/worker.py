@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gistbench import generators, ruler
 from gistbench.bench.first_prompts import RulerTasks, first_prompts, ruler_tasks
 from gistbench.bench.job import (
@@ -43,6 +41,7 @@ from gistbench.evaluation.lm import ArmLM
 from gistbench.measurement import MemorySampler, package_versions, provenance, timed
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
+from gistbench.models.memory import OUT_OF_MEMORY, is_out_of_memory
 from gistbench.models.prompts import PromptTokens
 from gistbench.records import ArmRecord, NotMeasured, SampleRecord, TaskRecord
 from gistbench.storage import read_json, write_json, write_jsonl
@@ -82,9 +81,8 @@ def main() -> None:
     except GistbenchError as error:
         emit(Event(kind="error", text=str(error), too_long=isinstance(error, TooLongError)))
         sys.exit(2)
-    except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
-        # The second is CUDA's own, where another process took what was left.
-        if "out of memory" not in str(error):
+    except OUT_OF_MEMORY as error:
+        if not is_out_of_memory(error):
             raise
         fewer = f"--batch-size {job.batch_size // 2}" if job.batch_size > 1 else "a larger GPU"
         text = f"the {job.arm} arm ran out of GPU memory; repeat the command with {fewer}"

@@ -45,7 +45,7 @@ def compress(
         device: Where the model runs.
         dtype: Of weights and cache; auto is bfloat16.
         quantization: Of the weights.
-        chunk_tokens: Read so many tokens at a time: less memory, the same gists.
+        chunk_tokens: Read so many tokens at a time: less memory, the same gists up to rounding.
         segment_tokens: Write gists for every so many tokens and drop these before going on:
             memory does not grow with the text; no shipped checkpoint was trained for it.
         allow_other_precision: Accept weights other than those the checkpoint was trained on.
@@ -58,6 +58,8 @@ def compress(
         if value is not None and value < 1:
             raise UsageError(f"{flag} {value} reads nothing; pass 1 or more, for instance 4096")
     text = read_text(file)
+    if file != "-" and output.exists() and output.samefile(file):
+        raise UsageError(f"--output {output} is the text itself; name another file")
     require_free(output, force=force)
     chosen = device_of(device)
     quiet()

@@ -23,7 +23,8 @@ class TrainingStep:
         logit_tokens: Of each turn, those whose logits are computed.
         adapter_parameters: Of all LoRA matrices.
         head_is_trained: Whether the output matrix has gradients of its own.
-        turns: Questions to each prefix, none of which sees another.
+        num_turns: Questions of all sequences together; one that shares a prefix with others sees
+            none of them.
     """
 
     num_sequences: int
@@ -31,21 +32,21 @@ class TrainingStep:
     visible_tokens: int
     suffix_tokens: int
     logit_tokens: int
+    num_turns: int
     adapter_parameters: int = 0
     head_is_trained: bool = False
-    turns: int = 1
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the step."""
-        return self.num_sequences * (self.prefix_tokens + self.turns * self.suffix_tokens)
+        return self.num_sequences * self.prefix_tokens + self.num_turns * self.suffix_tokens
 
     @property
     def num_pairs(self) -> int:
         """Pairs of a query and a key that it sees, over the step: half a square, each."""
         prefix, suffix = self.prefix_tokens, self.suffix_tokens
         turn = suffix * (suffix + 1) // 2 + suffix * self.visible_tokens
-        return self.num_sequences * (prefix * (prefix + 1) // 2 + self.turns * turn)
+        return self.num_sequences * (prefix * (prefix + 1) // 2) + self.num_turns * turn
 
 
 def block_operations(sizes: Architecture, step: TrainingStep) -> int:
@@ -71,7 +72,7 @@ def training_operations(sizes: Architecture, step: TrainingStep, *, recompute: b
     forward = block_operations(sizes, step)
     frozen = 2 * sizes.linear_parameters * step.num_tokens
     backward = 2 * forward - frozen
-    num_logits = step.num_sequences * step.turns * step.logit_tokens
+    num_logits = step.num_turns * step.logit_tokens
     head = 2 * sizes.hidden_size * sizes.vocab_size * num_logits
     heads = head * (3 if step.head_is_trained else 2)
     return forward + backward + heads + (forward if recompute else 0)

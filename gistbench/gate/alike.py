@@ -47,6 +47,11 @@ def compared_cells(baseline: Baseline, run: Baseline, policy: Policy) -> list[Ce
             )
         _require_cell(baseline, cell, other, arms)
         pairs.append((cell, other, arms))
+    if not pairs:
+        raise UsageError(
+            f"the baseline {baseline.name} holds no answers of these arms on these tasks, so that "
+            "nothing would be compared; name others in `cells` of the policy"
+        )
     return pairs
 
 

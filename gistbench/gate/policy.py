@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gistbench.config import Config, load_yaml, merge, validate
 from gistbench.report.criteria import Threshold
@@ -18,6 +18,13 @@ class CellsPolicy(Config):
 
     tasks: tuple[str, ...] | None
     arms: tuple[str, ...] | None
+
+    @field_validator("tasks", "arms")
+    @classmethod
+    def _at_least_one(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names == ():
+            raise ValueError("names none, so nothing would be compared; name one, or write null")
+        return names
 
 
 class ControlsPolicy(Config):

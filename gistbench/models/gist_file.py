@@ -72,6 +72,8 @@ def read_context(
     Raises:
         UsageError: There is no such file; it was cut short, changed, or holds something else.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = dict(file.metadata() or {})

@@ -5,7 +5,8 @@ what the kernels take. Here the question is read as in the eager loop, by the sa
 token after the first is a replay of one captured step, whose state (slot, tokens, what may be read)
 lives in tensors. A compiled step is the same one, its norms, rotary phases and activations fused by
 `torch.compile` before it is captured. On a CPU the step runs uncaptured.
-`gistbench.models.decode.answer` is the reference: all loops generate the same tokens.
+`gistbench.models.decode.answer` is the reference: all loops generate the same
+tokens in float32; in bf16 a near tie may fall the other way.
 """
 
 from __future__ import annotations

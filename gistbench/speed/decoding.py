@@ -23,6 +23,7 @@ from gistbench.models.checkpoint import (
 from gistbench.models.decode import AnswerLoop, Answers, read_contexts
 from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import base_of, find_checkpoint
+from gistbench.models.memory import OUT_OF_MEMORY, is_out_of_memory
 from gistbench.models.random_weights import random_base, random_ids
 from gistbench.models.static import decoding_loop
 from gistbench.records import NotMeasured
@@ -155,7 +156,9 @@ def _one_batch_size(
     try:
         contexts = {arm: _contexts(settings, models[arm], batch_size) for arm in settings.arm_names}
         _take_turns(settings, models, contexts, sides, clock)
-    except torch.OutOfMemoryError:
+    except OUT_OF_MEMORY as error:
+        if not is_out_of_memory(error):
+            raise
         reason = f"{batch_size} contexts of every side at once do not fit on this GPU"
         return [
             SkippedSide(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from gistbench.config import Config, TrainConfig
+from gistbench.errors import UsageError
 from gistbench.measurement import provenance, synchronize
 from gistbench.models.random_weights import MEANINGLESS
 from gistbench.records import NotMeasured
@@ -38,7 +39,7 @@ def speed_of_training(
     Raises:
         GistbenchError: The configuration cannot be trained, or the file not be written.
     """
-    check_writable(output.parent)
+    _require_file(output)
     rates = measure_rates(device, getattr(torch, config.base.dtype))
     training, base = measure_training(
         config, rates, device, steps=steps, warm_up_steps=warm_up_steps
@@ -63,7 +64,7 @@ def speed_of_decoding(
     Raises:
         GistbenchError: A model cannot be had, or the file not be written.
     """
-    check_writable(output.parent)
+    _require_file(output)
     place = "cuda:0" if device == "cuda" else "cpu"
     say("measuring the device's own rates")
     rates = measure_rates(place, getattr(torch, settings.dtype))
@@ -119,3 +120,10 @@ def _base(arm: ArmModel) -> SpeedBase:
         num_parameters=arm.num_parameters,
         dtype=reference.dtype,
     )
+
+
+def _require_file(output: Path) -> None:
+    """Refuse, before anything is measured, an output that cannot be written."""
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a folder; name a file in it")
+    check_writable(output.parent)

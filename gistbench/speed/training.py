@@ -189,9 +189,9 @@ def _counted(config: TrainConfig, trainer: GistTrainer) -> TrainingStep:
     num_visible = trainer.num_gists if config.objective == "gist" else None
     layout = layout_of(batch, num_visible)
     num_turns, suffix_tokens = batch["suffix_ids"].shape
-    turns = num_turns // layout.batch_size
     # Several turns take passes of their own, whose logits are not those of the prefix.
-    everywhere = suffix_tokens + (layout.prefix_length if turns == 1 else 0)
+    joint = num_turns == layout.batch_size
+    everywhere = suffix_tokens + (layout.prefix_length if joint else 0)
     model: Any = trainer.model
     head = model.get_output_embeddings()
     return TrainingStep(
@@ -209,5 +209,5 @@ def _counted(config: TrainConfig, trainer: GistTrainer) -> TrainingStep:
             weight.requires_grad and weight.ndim == 2 and weight.shape[0] > trainer.num_gists
             for weight in head.parameters()
         ),
-        turns=turns,
+        num_turns=num_turns * config.training.gradient_accumulation_steps,
     )

@@ -102,6 +102,12 @@ def training_arguments(config: TrainConfig, output: Path, device: str) -> Traini
             "training.pointer_weight is a loss on gists, and objective full trains none; leave it "
             "out"
         )
+    if config.data.questions_per_context > 1 and training.gradient_checkpointing:
+        raise UsageError(
+            f"data.questions_per_context {config.data.questions_per_context} keeps what was read "
+            "for all questions, which training.gradient_checkpointing throws away; pass "
+            "--data.questions-per-context 1 or --training.no-gradient-checkpointing"
+        )
     if "8bit" in training.optim and find_spec("bitsandbytes") is None:
         raise PrerequisiteError(
             f"optimiser {training.optim} needs bitsandbytes, which is not installed; run "

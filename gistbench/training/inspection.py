@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from gistbench import generators
-from gistbench.errors import UsageError
+from gistbench.errors import TooLongError, UsageError
 from gistbench.models.catalog import find_model
 from gistbench.models.checkpoint import GistModel, load_checkpoint
 from gistbench.models.decode import answer, read_contexts
@@ -25,6 +25,8 @@ from gistbench.training.data import Example, build_example, collate
 from gistbench.training.objective import Pointing, answer_logits, layout_of
 
 MAX_NEW_TOKENS = 48
+QUESTION_TOKENS = 64
+"""Room that is left for a question."""
 
 
 class Inspection(Record):
@@ -71,6 +73,7 @@ def inspect(
         seed: Of the series of samples.
 
     Raises:
+        TooLongError: The model has no positions for it.
         UsageError: The checkpoint has no gists, or no sample of this length can be made.
     """
     generators.require_trained((task,))
@@ -86,6 +89,13 @@ def inspect(
         device=device,
         quantization=manifest.base.quantization,
     )
+    room = base.max_positions - manifest.num_gists - QUESTION_TOKENS - MAX_NEW_TOKENS
+    if context_tokens > room:
+        raise TooLongError(
+            f"{context_tokens:,} tokens of context with gists, question and answer exceed the "
+            f"{base.max_positions:,} positions of {manifest.base.name}; pass --context-tokens "
+            f"{room} or less"
+        )
     trained = load_checkpoint(base, folder)
     stated: Counter[Stated] = Counter()
     shares, even, num_values = [], [], 0

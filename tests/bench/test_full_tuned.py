@@ -208,3 +208,15 @@ def test_lm_eval_refuses_it_without_its_checkpoint_too(tiny_base: Path) -> None:
 
     with pytest.raises(UsageError, match="tuned_checkpoint=NAME_OR_FOLDER"):
         GistbenchLM(arm="full-tuned", base=str(tiny_base), dtype="float32", device="cpu")
+
+
+def test_an_unfinished_run_goes_on_without_full_tuned_and_its_checkpoint(
+    tuned: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    in_process.stop_after = 5
+    with pytest.raises(KeyboardInterrupt):
+        start(tuned(), tmp_path / "run")
+    in_process.stop_after = None
+    record = start(tuned(models=("gist", "full"), tuned_checkpoint=None), tmp_path / "run")
+    assert record.tuned_checkpoint is None
+    assert record.notes[-1].endswith("left out later: full-tuned")

@@ -156,6 +156,12 @@ def test_existing_output_is_kept_unless_forced(compress: Command) -> None:
     assert "is a folder" in refusal(compress("a.txt", "."))
 
 
+def test_a_text_is_never_replaced_by_its_own_gists(compress: Command) -> None:
+    Path("a.txt").write_text("The grass is green.")
+    assert "is the text itself" in refusal(compress("a.txt", "a.txt", "--force"))
+    assert Path("a.txt").read_text() == "The grass is green."
+
+
 def test_output_that_cannot_be_written_is_one_sentence(compress: Command) -> None:
     Path("a.txt").write_text("The grass is green.")
     assert "cannot write" in refusal(compress("a.txt", "a.txt/inside.gist.safetensors"))

@@ -27,7 +27,12 @@ LLAMA_3_8B: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 SEED_STEP = TrainingStep(
-    num_sequences=8, prefix_tokens=4935, visible_tokens=10, suffix_tokens=22, logit_tokens=8
+    num_sequences=8,
+    prefix_tokens=4935,
+    visible_tokens=10,
+    suffix_tokens=22,
+    logit_tokens=8,
+    num_turns=8,
 )
 
 
@@ -35,12 +40,14 @@ def test_pairs_are_those_of_the_mask() -> None:
     from gistbench.core.layout import GistLayout
     from gistbench.core.mask import dense_mask
 
-    step = TrainingStep(3, prefix_tokens=9, visible_tokens=2, suffix_tokens=4, logit_tokens=1)
+    step = TrainingStep(
+        3, prefix_tokens=9, visible_tokens=2, suffix_tokens=4, logit_tokens=1, num_turns=3
+    )
     layout = GistLayout(9, 2, (0,) * 3, (0,) * 3, "joint")
     assert step.num_pairs == int(dense_mask(layout, 4).sum())
     everything = replace(step, visible_tokens=9)
     assert everything.num_pairs == 3 * 13 * 14 // 2
-    asked_twice = replace(step, turns=2)
+    asked_twice = replace(step, num_turns=6)
     assert asked_twice.num_pairs - step.num_pairs == 3 * (4 * 2 + 4 * 5 // 2)
     assert asked_twice.num_tokens - step.num_tokens == 3 * 4
 
@@ -62,7 +69,9 @@ def test_a_forward_pass_takes_the_operations_that_torch_counts() -> None:
         weight.requires_grad_(False)
     embeddings = torch.randn(2, 24, 32, requires_grad=True)
     sizes = Architecture.of(config.to_dict())
-    step = TrainingStep(2, prefix_tokens=24, visible_tokens=0, suffix_tokens=0, logit_tokens=24)
+    step = TrainingStep(
+        2, prefix_tokens=24, visible_tokens=0, suffix_tokens=0, logit_tokens=24, num_turns=2
+    )
     # Eager attention computes both halves of the square, the floor one.
     square = 4 * 3 * 4 * 8 * 2 * 24 * 24
     half = 4 * 3 * 4 * 8 * step.num_pairs

@@ -107,6 +107,9 @@ def test_a_policy_may_compare_fewer_arms_and_names_only_known_ones(
     report = gate(run.write(tmp_path / "one"), baseline, policy)
     assert report.verdict == "pass"
     assert {f.subject for f in report.findings if f.check == "accuracy"} == {"gist on niah_passkey"}
+    for empty in ("arms", "tasks"):
+        sentence = refusal(tmp_path, baseline, RUN, f"cells: {{{empty}: []}}")
+        assert f"cells.{empty}" in sentence
     sentence = refusal(tmp_path, baseline, RUN, "cells: {arms: [gits]}")
     assert "'gits'" in sentence and "did you mean 'gist'" in sentence
 

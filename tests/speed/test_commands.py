@@ -49,7 +49,7 @@ def test_decoding_is_measured_in_two_precisions_with_one_command(
     code, out, err = run(capfd, words, "--base", architecture, "--output", "speed.json")
     assert code in (0, None), err
     record = json.loads(Path("speed.json").read_text())
-    assert record["command"].startswith("gistbench ")
+    assert record["command"].startswith("gistbench")
     sides = [(side["quantization"], side["arm"], side["decoding"]) for side in record["decoding"]]
     assert len(sides) == len(set(sides)) == 8
     # One kernel for both loops on a CPU: 4-bit weights too give the same tokens.

@@ -70,7 +70,9 @@ def test_steps_are_timed_at_the_full_length_and_their_operations_counted(
             "num_key_value_heads": 2,
         }
     )
-    step = TrainingStep(4, CONTEXT + NUM_GISTS, NUM_GISTS, 22, 8, adapter_parameters=lora)
+    step = TrainingStep(
+        4, CONTEXT + NUM_GISTS, NUM_GISTS, 22, 8, num_turns=4, adapter_parameters=lora
+    )
     assert speed.operations == training_operations(sizes, step, recompute=False)
     assert speed.operations_with_recompute == training_operations(sizes, step, recompute=True)
     floor = speed.operations / record.rates.matrix_operations_per_second

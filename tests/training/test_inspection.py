@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gistbench.cli import main
-from gistbench.errors import UsageError
+from gistbench.errors import TooLongError, UsageError
 from gistbench.training.inspection import Inspection, inspect, what_is_stated
 from gistbench.training.run import train
 from tests.fixtures.tiny_base import tiny_config
@@ -70,6 +70,11 @@ def test_the_command_says_whose_values_are_stated(
     text = capsys.readouterr().out
     assert "another value of the document" in text
     assert "spread evenly" in text
+
+
+def test_a_context_without_positions_is_refused(segmented: Path) -> None:
+    with pytest.raises(TooLongError, match=r"pass --context-tokens \d+ or less"):
+        look(segmented, context_tokens=1000)
 
 
 def test_a_checkpoint_without_gists_is_refused(tiny_base: Path, tmp_path: Path) -> None:

@@ -66,6 +66,16 @@ def test_a_pointer_without_parts_to_point_at(tiny_base: Path, output: Path) -> N
     assert "objective full" in refusal(tiny_base, output, objective="full", **settings)
 
 
+def test_several_questions_to_a_reading_that_is_not_kept(tiny_base: Path, output: Path) -> None:
+    text = refusal(
+        tiny_base,
+        output,
+        data={"questions_per_context": 3},
+        training={"gradient_checkpointing": True},
+    )
+    assert "--training.no-gradient-checkpointing" in text
+
+
 def test_a_first_stage_too_short_for_the_needle(tiny_base: Path, output: Path) -> None:
     """Refused at the start, not with a traceback from a worker process."""
     text = refusal(tiny_base, output, data={"curriculum": (20,)})
