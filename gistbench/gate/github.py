@@ -14,7 +14,7 @@ from typing import Literal
 from gistbench.errors import UsageError
 from gistbench.gate.findings import Finding, GateReport, Verdict
 from gistbench.gate.shown import ORDER, markdown, shown_text, shown_verdict
-from gistbench.report.visible_text import visible
+from gistbench.report.page.visible_text import visible
 
 MOST_ANNOTATIONS = 10
 """GitHub shows so many errors, and as many warnings, of a step; the last line says what is left."""

@@ -8,7 +8,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from gistbench.gate.findings import Check, Finding, GateReport
 from gistbench.gate.shown import shown_text
-from gistbench.report.visible_text import visible
+from gistbench.report.page.visible_text import visible
 
 
 def junit(report: GateReport) -> str:

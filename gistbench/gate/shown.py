@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gistbench.gate.findings import NOT_MEASURED, SEVERITY, Finding, GateReport, Verdict
-from gistbench.report.visible_text import visible
+from gistbench.report.page.visible_text import visible
 
 STYLE: dict[Verdict, str] = {
     "pass": "bold green",

@@ -7,24 +7,24 @@ from pathlib import Path
 
 from gistbench.judgements import JUDGE_FILE, read_judgements
 from gistbench.report.card import ArmFigures, Published, Scorecard, Verdict
-from gistbench.report.columns import main_arms, only_main_arms
-from gistbench.report.comparisons import comparisons, headline, paired_matrix
 from gistbench.report.criteria import CriteriaBlock, load_criteria
-from gistbench.report.depth import depth_tables
 from gistbench.report.discrimination import in_words, task_statuses
-from gistbench.report.environment import environment_lines, task_lines
 from gistbench.report.evidence import Evidence, load_evidence
-from gistbench.report.failures import failure_lists
-from gistbench.report.fairness import fairness
-from gistbench.report.figures import arm_figures
-from gistbench.report.judged import judged
-from gistbench.report.length_table import effective_lengths
-from gistbench.report.pages import html_page, markdown_page
-from gistbench.report.recovered import bits_notes, bits_points
+from gistbench.report.page.pages import html_page, markdown_page
+from gistbench.report.sections.columns import main_arms, only_main_arms
+from gistbench.report.sections.comparisons import comparisons, headline, paired_matrix
+from gistbench.report.sections.depth import depth_tables
+from gistbench.report.sections.environment import environment_lines, task_lines
+from gistbench.report.sections.failures import failure_lists
+from gistbench.report.sections.fairness import fairness
+from gistbench.report.sections.figures import arm_figures
+from gistbench.report.sections.judged import judged
+from gistbench.report.sections.length_table import effective_lengths
+from gistbench.report.sections.recovered import bits_notes, bits_points
+from gistbench.report.sections.tables import comparison_tables, looser_table, phase_table
+from gistbench.report.sections.timeline import memory_notes, memory_tracks
+from gistbench.report.sections.tradeoff import tradeoff
 from gistbench.report.shown import Line
-from gistbench.report.tables import comparison_tables, looser_table, phase_table
-from gistbench.report.timeline import memory_notes, memory_tracks
-from gistbench.report.tradeoff import tradeoff
 from gistbench.report.validity import shown_checks
 from gistbench.report.verdicts import judge_run, score
 from gistbench.storage import read_json, write_atomically, write_json

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gistbench.report.card import Outcome, Scorecard
-from gistbench.report.columns import FEW_TASKS
+from gistbench.report.page.visible_text import visible
+from gistbench.report.sections.columns import FEW_TASKS
 from gistbench.report.shown import Figure
-from gistbench.report.visible_text import visible
 
 OUTCOME_STYLE: dict[Outcome, str] = {
     "PASS": "bold green",

@@ -19,7 +19,7 @@ from gistbench.judgements import JUDGE_FILE, Judgement, read_judgements
 from gistbench.records import SampleRecord
 from gistbench.report import render
 from gistbench.report.evidence import load_evidence
-from gistbench.report.judged import judged
+from gistbench.report.sections.judged import judged
 from tests.judge.conftest import JudgeServer, honest
 from tests.report.conftest import SyntheticRun
 

@@ -8,13 +8,13 @@ import yaml
 from gistbench.records import NotApplicable
 from gistbench.report import Scorecard, render, summary_table
 from gistbench.report.criteria import load_criteria
-from gistbench.report.fairness import fairness
-from gistbench.report.figures import arm_figures
-from gistbench.report.length_table import effective_lengths
-from gistbench.report.recovered import bits_points, recovered_bits
 from gistbench.report.scorecard import build_scorecard
+from gistbench.report.sections.fairness import fairness
+from gistbench.report.sections.figures import arm_figures
+from gistbench.report.sections.length_table import effective_lengths
+from gistbench.report.sections.recovered import bits_points, recovered_bits
+from gistbench.report.sections.tradeoff import CORE_TASKS, tradeoff
 from gistbench.report.statistics import mean, wilson
-from gistbench.report.tradeoff import CORE_TASKS, tradeoff
 from gistbench.storage import read_json
 from tests.fixtures.ladder_run import BITS, KV, LadderRun, usual_rate
 

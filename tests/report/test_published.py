@@ -7,7 +7,7 @@ import pytest
 from gistbench.report import Scorecard
 from gistbench.report.criteria import load_criteria
 from gistbench.report.evidence import load_evidence
-from gistbench.report.pages import markdown_page
+from gistbench.report.page.pages import markdown_page
 from gistbench.report.scorecard import build_scorecard
 from gistbench.storage import read_json
 

@@ -14,7 +14,7 @@ from gistbench.errors import UsageError
 from gistbench.report import Scorecard, render, summary_table
 from gistbench.report.criteria import load_criteria
 from gistbench.report.evidence import load_evidence
-from gistbench.report.pages import html_page, markdown_page
+from gistbench.report.page.pages import html_page, markdown_page
 from gistbench.report.scorecard import build_scorecard
 from gistbench.storage import read_json
 
@@ -323,8 +323,8 @@ def test_the_terminal_table_is_safe_against_markup(gpu_run, tmp_path):
 def test_reports_never_load_torch():
     code = (
         "import sys, pkgutil, importlib, gistbench.report as r\n"
-        "[importlib.import_module(f'gistbench.report.{m.name}') "
-        "for m in pkgutil.iter_modules(r.__path__)]\n"
+        "[importlib.import_module(m.name) "
+        "for m in pkgutil.walk_packages(r.__path__, 'gistbench.report.')]\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gistbench.report.visible_text import cut, cut_note, visible, visible_ends
+from gistbench.report.page.visible_text import cut, cut_note, visible, visible_ends
 
 
 def test_control_and_bidirectional_characters_become_readable():

@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from gistbench.metrics import GIB, MIB
 from gistbench.report.evidence import GIST
 from gistbench.report.ladder import BitsPoint, Tradeoff, TradeoffPoint
+from gistbench.report.page.svg import DASHES, INK, MORE_MARKERS, SERIES, chart_style, svg_of
+from gistbench.report.page.visible_text import visible
 from gistbench.report.shown import Figure as Shown
-from gistbench.report.svg import DASHES, INK, MORE_MARKERS, SERIES, chart_style, svg_of
-from gistbench.report.visible_text import visible
 
 COLUMNS = 3
 

@@ -13,8 +13,8 @@ from gistbench.metrics import compression_ratio, format_ratio
 from gistbench.records import SampleRecord, TaskRecord
 from gistbench.report.controls import exact
 from gistbench.report.evidence import GIST, Evidence, Samples
-from gistbench.report.figures import rate_figure
 from gistbench.report.ladder import BitsPoint
+from gistbench.report.sections.figures import rate_figure
 from gistbench.report.shown import Figure
 from gistbench.report.statistics import Estimate, mean, wilson
 

@@ -3,8 +3,8 @@
 import pytest
 
 from gistbench.records import NotApplicable
-from gistbench.report.comparisons import comparisons, headline, paired_rows
 from gistbench.report.discrimination import in_words, task_statuses
+from gistbench.report.sections.comparisons import comparisons, headline, paired_rows
 from gistbench.report.statistics import holm
 from tests.fixtures.ladder_run import LadderRun, usual_rate
 

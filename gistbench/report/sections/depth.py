@@ -5,9 +5,9 @@ from __future__ import annotations
 from gistbench.metrics import format_percent
 from gistbench.records import SampleRecord
 from gistbench.report.card import DepthCell, DepthRow, DepthTable
-from gistbench.report.columns import FEW_TASKS, main_arms
 from gistbench.report.evidence import Evidence
-from gistbench.report.figures import rate_figure
+from gistbench.report.sections.columns import FEW_TASKS, main_arms
+from gistbench.report.sections.figures import rate_figure
 from gistbench.report.shown import Figure
 
 MANY, FINE, COARSE = 200, 10, 5

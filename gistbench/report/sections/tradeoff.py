@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 from gistbench.metrics import format_bytes, format_percent
 from gistbench.records import TaskRecord
-from gistbench.report.columns import budget_of, compared_arms, family_of
 from gistbench.report.controls import exact
 from gistbench.report.discrimination import task_status
 from gistbench.report.evidence import PASSKEY_FAMILY, TUNED, Evidence
-from gistbench.report.figures import absent, not_applicable, rate_figure
 from gistbench.report.ladder import Tradeoff, TradeoffPoint
 from gistbench.report.rates import combine
+from gistbench.report.sections.columns import budget_of, compared_arms, family_of
+from gistbench.report.sections.figures import absent, not_applicable, rate_figure
+from gistbench.report.sections.tables import TableRow, metric_table
 from gistbench.report.shown import Figure
 from gistbench.report.statistics import wilson
-from gistbench.report.tables import TableRow, metric_table
 
 CORE_TASKS = (
     "niah_passkey",

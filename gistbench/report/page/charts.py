@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 
 from gistbench.metrics import GIB, MIB
 from gistbench.report.card import DepthTable, MemoryTrack
-from gistbench.report.svg import DASHES, MARKERS, PHASES, SERIES, chart_style, svg_of
-from gistbench.report.timeline import DEVICE_LAYERS
-from gistbench.report.visible_text import visible
+from gistbench.report.page.svg import DASHES, MARKERS, PHASES, SERIES, chart_style, svg_of
+from gistbench.report.page.visible_text import visible
+from gistbench.report.sections.timeline import DEVICE_LAYERS
 
 
 def depth_chart(table: DepthTable, prefix: str) -> str:

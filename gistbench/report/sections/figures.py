@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from gistbench.metrics import METRICS, format_percent
 from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState, TaskRecord, Timing
 from gistbench.report.card import ArmFigures
-from gistbench.report.columns import main_arms
 from gistbench.report.controls import exact
 from gistbench.report.evidence import Evidence, Samples
 from gistbench.report.rates import balanced_accuracy
+from gistbench.report.sections.columns import main_arms
 from gistbench.report.shown import Figure
 from gistbench.report.statistics import Estimate, mean, wilson
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from gistbench.metrics import format_percent
 from gistbench.records import TaskRecord
-from gistbench.report.columns import compared_arms, main_arms, rival_families
 from gistbench.report.controls import exact
 from gistbench.report.evidence import Evidence
-from gistbench.report.figures import absent, not_applicable
 from gistbench.report.lengths import SHARE, effective_length
 from gistbench.report.rates import at_floor
+from gistbench.report.sections.columns import compared_arms, main_arms, rival_families
+from gistbench.report.sections.figures import absent, not_applicable
+from gistbench.report.sections.tables import metric_table
 from gistbench.report.shown import Figure, MetricTable
-from gistbench.report.tables import metric_table
 
 CAPTION = (
     f"Longest context that keeps {100 * SHARE:g} % of the score at the shortest, as does every one "

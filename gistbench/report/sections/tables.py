@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from gistbench.metrics import METRICS
 from gistbench.records import ArmRecord, NotMeasured, PhaseRecord
 from gistbench.report.card import ArmFigures
-from gistbench.report.columns import FEW_TASKS, main_arms, rival_families
 from gistbench.report.discrimination import task_statuses
 from gistbench.report.evidence import Evidence
-from gistbench.report.figures import ABSENCE, COST_METRICS, PHASE_SOURCES, absent
+from gistbench.report.sections.columns import FEW_TASKS, main_arms, rival_families
+from gistbench.report.sections.figures import ABSENCE, COST_METRICS, PHASE_SOURCES, absent
 from gistbench.report.shown import Figure, MetricTable, Row, RowGroup
 
 CAPTION = "Rates with 95 % intervals; times as medians over samples"

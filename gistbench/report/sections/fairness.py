@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gistbench.records import ArmRecord
-from gistbench.report.columns import rival_families
 from gistbench.report.evidence import FULL, GIST, TUNED, Evidence
+from gistbench.report.sections.columns import rival_families
 
 
 def fairness(evidence: Evidence) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from gistbench.metrics import format_percent
 from gistbench.records import SampleRecord
 from gistbench.report.card import FailedSample, FailureList
-from gistbench.report.columns import main_arms
 from gistbench.report.controls import CONTROLS
-from gistbench.report.depth import depth_of
 from gistbench.report.evidence import Evidence
-from gistbench.report.visible_text import cut, cut_note, visible, visible_ends
+from gistbench.report.page.visible_text import cut, cut_note, visible, visible_ends
+from gistbench.report.sections.columns import main_arms
+from gistbench.report.sections.depth import depth_of
 
 MAX_PER_ARM = 20
 MAX_PER_RIVAL = 3

@@ -8,9 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gistbench.report.card import Scorecard
-from gistbench.report.charts import depth_chart, memory_chart
-from gistbench.report.ladder_charts import bits_chart, tradeoff_chart
-from gistbench.report.visible_text import visible
+from gistbench.report.page.charts import depth_chart, memory_chart
+from gistbench.report.page.ladder_charts import bits_chart, tradeoff_chart
+from gistbench.report.page.visible_text import visible
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#$])")
 
@@ -39,7 +39,7 @@ def markdown_page(card: Scorecard) -> str:
 def _environment(finalize: object) -> Environment:
     """Autoescape is on; whatever a template prints goes through `finalize` first."""
     environment = Environment(
-        loader=PackageLoader("gistbench.report", "templates"),
+        loader=PackageLoader("gistbench.report.page", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gistbench.records import TaskRecord
-from gistbench.report.columns import FEW_TASKS, compared_arms, main_arms
 from gistbench.report.discrimination import task_status
 from gistbench.report.evidence import FULL, GIST, TUNED, Evidence
-from gistbench.report.figures import absent
 from gistbench.report.ladder import PairedRow, PairSummary
 from gistbench.report.paired import MARGIN, PairedComparison, PairedVerdict, judge_paired
 from gistbench.report.rates import is_discriminative
+from gistbench.report.sections.columns import FEW_TASKS, compared_arms, main_arms
+from gistbench.report.sections.figures import absent
+from gistbench.report.sections.tables import NOT_DISCRIMINATIVE, TableRow, metric_table
 from gistbench.report.shown import Figure, MetricTable
 from gistbench.report.statistics import PairedDifference, holm, paired_difference
-from gistbench.report.tables import NOT_DISCRIMINATIVE, TableRow, metric_table
 
 BOTH_GUESS: Literal["both guess"] = "both guess"
 VERDICTS: tuple[PairedVerdict | Literal["both guess"], ...] = (

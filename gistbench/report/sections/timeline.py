@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from gistbench.metrics import METRICS
 from gistbench.records import ArmRecord, MemoryRecord, NotMeasured, Phase
 from gistbench.report.card import MemoryLayer, MemoryTrack, PhaseSpan
-from gistbench.report.columns import main_arms
 from gistbench.report.evidence import Evidence
-from gistbench.report.figures import PHASE_SOURCES
+from gistbench.report.sections.columns import main_arms
+from gistbench.report.sections.figures import PHASE_SOURCES
 
 MAX_POINTS = 240
 

@@ -9,7 +9,7 @@ from gistbench.judgements import Judgement
 from gistbench.records import SampleRecord
 from gistbench.report.card import Judged, JudgedRow
 from gistbench.report.evidence import Evidence
-from gistbench.report.figures import absent, rate_figure
+from gistbench.report.sections.figures import absent, rate_figure
 
 Pair = tuple[bool, bool | None]
 """Exactly right; right to the judge, None where its reply gave no verdict."""
