@@ -81,6 +81,18 @@ def ruler_fields(task: Any, name: str, number: int) -> list[dict[str, Any]]:
     return [own_fields(name, item.doc, item.args[0]) for item in task.instances]
 
 
+def shortest_own_tokens(job: Job, loaded: Loaded) -> int | None:
+    """Tokens of the shortest context of a user's own questions; None where none are asked."""
+    if generators.OWN_DATA not in job.tasks:
+        return None
+    lengths = []
+    for index in range(job.samples):
+        made = _sample_fields(job, loaded, generators.OWN_DATA, index)
+        tokens = split_prompt(loaded.engine.base.tokenizer, made["context"], made["question"])
+        lengths.append(len(tokens.context))
+    return min(lengths)
+
+
 def _sample_fields(job: Job, loaded: Loaded, task: str, index: int) -> dict[str, Any]:
     try:
         name, context, question, answer = generators.build_document(

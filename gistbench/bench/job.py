@@ -70,6 +70,7 @@ class Probe(Record):
     Attributes:
         folder: Where the base model's weights and tokenizer were found or unpacked.
         tokens_sha256: Hash of the token ids of the first prompt; every arm must see the same.
+        shortest_own_tokens: Of the contexts of a user's own questions; None where none are asked.
     """
 
     base: BaseModelRecord
@@ -77,6 +78,7 @@ class Probe(Record):
     prefill_seconds: float
     folder: str
     tokens_sha256: str
+    shortest_own_tokens: int | None = None
 
 
 class ArmResult(Record):

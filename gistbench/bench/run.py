@@ -104,7 +104,7 @@ def _run(state: Run, wanted: tuple[str, ...], length: int | None) -> None:
         state.display.say(f"{state.folder} already holds this run, complete; nothing to do")
         return
     found = _probe(state)
-    state.excluded = not_applicable(wanted, length, found.base.model_type)
+    state.excluded = _not_applicable(state.config, wanted, length, found)
     state.arms = tuple(arm for arm in wanted if arm not in state.excluded)
     _choose_samples(state, found)
     for reason in state.excluded.values():
@@ -115,6 +115,17 @@ def _run(state: Run, wanted: tuple[str, ...], length: int | None) -> None:
     shutil.rmtree(state.work, ignore_errors=True)
 
 
+def _not_applicable(
+    config: RunConfig, wanted: tuple[str, ...], length: int | None, found: Probe
+) -> dict[str, str]:
+    """What stands against arms, now that the model and a user's contexts are known."""
+    shortest, where = found.shortest_own_tokens, ""
+    if shortest is not None and (length is None or shortest < length):
+        length, where = shortest, f", the shortest context of {config.data_file}"
+    reasons = not_applicable(wanted, length, found.base.model_type)
+    return {arm: f"{reason}{where}" for arm, reason in reasons.items()}
+
+
 def _probe(state: Run) -> Probe:
     path = state.work / PROBE_FILE
     if not path.is_file():
@@ -122,10 +133,16 @@ def _probe(state: Run) -> Probe:
         whole = [name for name in map(find_arm_name, state.arms) if name.reads_whole_context]
         here = (name.name for name in whole if name.environment is None)
         # Nor in another environment: versions and tokenizer are to be those of most arms.
-        arm = next(here, "full" if whole else state.arms[0])
+        arm = next(here, "full" if whole else _least_budget(state.arms))
         state.display.arm(arm, "loading, and timing one context")
         run_worker(state.job("probe", arm), lambda _: None)
     return read_json(path, Probe)
+
+
+def _least_budget(arms: tuple[str, ...]) -> str:
+    """Of arms that read no whole context, the one that any context is long enough for."""
+    names = [name for name in map(find_arm_name, arms) if not name.is_control]
+    return min(names, key=lambda name: name.budget_tokens or 0).name
 
 
 def _choose_samples(state: Run, found: Probe) -> None:
@@ -265,6 +282,7 @@ def _write(
     samples = [item for arm in state.arms for item in _lines(state, arm, "samples", SampleRecord)]
     memory = [item for arm in state.arms for item in _lines(state, arm, "memory", MemoryRecord)]
     gist, tuned = state.checkpoints.gist, state.checkpoints.tuned
+    tasks = results[state.arms[0]].tasks
     record = RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=state.command,
@@ -273,11 +291,12 @@ def _write(
         base=found.base,
         checkpoint=checkpoint_record(gist) if gist else None,
         tuned_checkpoint=checkpoint_record(tuned) if tuned else None,
-        tasks=results[state.arms[0]].tasks,
+        tasks=tasks,
         arms=tuple(arms),
         not_applicable=tuple(
-            NotApplicable(arm=arm, context_tokens=state.config.context_tokens, reason=reason)
+            NotApplicable(arm=arm, context_tokens=tokens, reason=reason)
             for arm, reason in state.excluded.items()
+            for tokens in dict.fromkeys(task.context_tokens for task in tasks)
         ),
         notes=(*state.notes, *_decoding_notes(state.config)),
     )

@@ -75,7 +75,7 @@ class Run:
             context_tokens=config.context_tokens,
             haystack=config.haystack,
             data_file=config.data_file,
-            samples=max(1, self.samples),
+            samples=max(1, self.samples, config.samples or 0),
             seed=config.seed,
             split=config.split,
             device=config.device,

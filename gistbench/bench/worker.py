@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from gistbench import generators, ruler
-from gistbench.bench.first_prompts import RulerTasks, first_prompts, ruler_tasks
+from gistbench.bench.first_prompts import (
+    RulerTasks,
+    first_prompts,
+    ruler_tasks,
+    shortest_own_tokens,
+)
 from gistbench.bench.job import (
     PROBE_FILE,
     ArmResult,
@@ -106,6 +111,7 @@ def probe(job: Job) -> None:
         prefill_seconds=watch.seconds,
         folder=str(loaded.engine.base.folder.resolve()),
         tokens_sha256=_tokens_sha256(prompt.tokens),
+        shortest_own_tokens=shortest_own_tokens(job, loaded),
     )
     write_json(Path(job.folder) / PROBE_FILE, found)
 

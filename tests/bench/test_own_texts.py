@@ -164,6 +164,32 @@ def test_a_budget_is_held_against_the_users_contexts_and_not_against_the_default
     assert {s.cache_tokens for s in samples if s.arm == "truncate-60"} == {60}
 
 
+def test_an_arm_whose_budget_exceeds_a_context_of_the_users_takes_no_part(
+    settings: Settings, in_process: InProcess, tmp_path: Path
+) -> None:
+    file = _questions(tmp_path)
+    config = settings(
+        data_file=str(file), samples=None, models=("full", "truncate-4", "truncate-30")
+    )
+    display = SilentDisplay()
+    run(config, tmp_path / "run", display=display, command="gistbench run")
+    record = read_json(tmp_path / "run" / "run.json", RunRecord)
+    assert [arm.name for arm in record.arms] == ["full", "truncate-4", "none"]
+    (excluded,) = record.not_applicable
+    shortest = min(
+        sample.context_tokens
+        for sample in read_jsonl(tmp_path / "run" / "samples.jsonl", SampleRecord)
+        if sample.arm == "full"
+    )
+    assert excluded.arm == "truncate-30" and shortest < 30
+    assert f"cannot keep 30 of {shortest} context tokens" in excluded.reason
+    assert excluded.reason.endswith(f"the shortest context of {file}")
+    assert excluded.context_tokens == record.tasks[0].context_tokens
+    alone = settings(data_file=str(file), samples=None, models=("truncate-30",))
+    with pytest.raises(UsageError, match=f"truncate-30 cannot keep 30 of {shortest} context tok"):
+        _start(alone, tmp_path / "other")
+
+
 def test_a_sample_whose_file_has_gone_is_one_sentence(
     settings: Settings, in_process: InProcess, tmp_path: Path
 ) -> None:
