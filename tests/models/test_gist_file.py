@@ -107,7 +107,7 @@ def test_file_of_another_kind_is_refused(file: Path, content: bytes) -> None:
 
 def test_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert "does not exist; write it with `gistbench compress" in refused(tmp_path / "none")
-    assert "another kind of file" in refused(tmp_path)
+    assert "is a folder; name a file in it" in refused(tmp_path)
 
 
 def test_other_tensors_are_no_compressed_context(file: Path) -> None:
