@@ -77,8 +77,12 @@ def require_tasks(names: tuple[str, ...]) -> None:
             raise UsageError(f"unknown task {name!r}, {did_you_mean(name, known)}")
 
 
-def require_trained(names: tuple[str, ...]) -> None:
+def require_trained(names: tuple[str, ...], where: str = "--data.tasks") -> None:
     """Refuse, for training, unknown task names and tasks without a training split.
+
+    Args:
+        names: Of tasks.
+        where: The flag they were written in.
 
     Raises:
         UsageError: With the nearest name, or with what the task is for.
@@ -89,7 +93,7 @@ def require_trained(names: tuple[str, ...]) -> None:
         if "train" not in splits:
             raise UsageError(
                 f"task {name} is never trained on, so that it stays a test of what training did "
-                f"not show (it has {' and '.join(splits)}); take another in --data.tasks"
+                f"not show (it has {' and '.join(splits)}); take another in {where}"
             )
         if not hasattr(generator(name), "build_sample"):
             raise UsageError(

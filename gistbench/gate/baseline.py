@@ -232,6 +232,11 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         UsageError: It is missing, cut short, edited so that it contradicts itself, or none.
     """
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder; name a file that `gistbench baseline accept` wrote, for instance "
+            f"{FOLDER / 'NAME.json'}"
+        )
     if not path.is_file():
         near = [str(found) for found in sorted(path.parent.glob("*.json"))]
         hint = f" ({did_you_mean(str(path), near)})" if near else ""
@@ -248,7 +253,9 @@ def read_baseline(path: Path) -> Baseline:
         ) from error
     kind = fields.get("kind") if isinstance(fields, dict) else None
     if kind != "gistbench baseline":
-        raise UsageError(f"{path} is no baseline; name a file that `gistbench baseline` wrote")
+        raise UsageError(
+            f"{path} is no baseline; name a file that `gistbench baseline accept` wrote"
+        )
     if fields.get("schema_version") != 1:
         raise UsageError(
             f"{path} has schema version {fields.get('schema_version')}, this gistbench reads 1; "

@@ -12,7 +12,7 @@ import torch
 from gistbench.config import DType, Quantization
 from gistbench.errors import UsageError
 from gistbench.measurement import synchronize
-from gistbench.models.catalog import find_model
+from gistbench.models.catalog import ModelSource, find_model
 from gistbench.models.checkpoint import GistModel, load_checkpoint
 from gistbench.models.loading import BaseModel, load_base, local_folder, reference
 from gistbench.models.manifest import (
@@ -119,7 +119,7 @@ def load_compressor_of(
         _require_alike(path, origin, other, says)
     folder = find_checkpoint(checkpoint) if checkpoint else _shipped(path, origin)
     require_checkpoint(origin, read_manifest(folder), path)
-    source = find_model(base or origin.base.name)
+    source = find_model(base) if base else _its_base(path, origin)
     dtype = getattr(torch, origin.base.dtype)
     quantization = origin.base.quantization
     weights = local_folder(source, revision=revision)
@@ -135,6 +135,16 @@ def load_compressor_of(
     # Which weights are allowed was decided when the text was compressed; they are the same here.
     trained = load_checkpoint(loaded, folder, allow_other_precision=True)
     return Compressor(loaded, trained, device)
+
+
+def _its_base(path: Path, origin: ContextOrigin) -> ModelSource:
+    try:
+        return find_model(origin.base.name)
+    except UsageError as error:
+        raise UsageError(
+            f"{path} was written with the base model {origin.base.name}, which is not found from "
+            "here; pass --base with its name or folder"
+        ) from error
 
 
 def _require_alike(path: Path, one: ContextOrigin, other_path: Path, other: ContextOrigin) -> None:

@@ -105,7 +105,7 @@ def build_example(
             seed=seed,
         )
     except ValueError as error:
-        raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
+        raise UsageError(str(error)) from error
     asked = asked[:num_questions]
     prompts = split_prompts(tokenizer, [(context, turn.question) for turn in asked])
 

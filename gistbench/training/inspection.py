@@ -76,7 +76,7 @@ def inspect(
         TooLongError: The model has no positions for it.
         UsageError: The checkpoint has no gists, or no sample of this length can be made.
     """
-    generators.require_trained((task,))
+    generators.require_trained((task,), "--task")
     manifest = read_manifest(folder)
     if not manifest.num_gists:
         raise UsageError(

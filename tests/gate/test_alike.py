@@ -82,6 +82,7 @@ def test_a_missing_baseline_is_a_refusal(tmp_path: Path, baseline: Path) -> None
     missing = baseline.with_name("mian.json")
     sentence = refusal(tmp_path, missing, RUN)
     assert "no baseline" in sentence and "main.json" in sentence
+    assert "is a folder; name a file" in refusal(tmp_path, baseline.parent, RUN)
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path, baseline: Path) -> None:

@@ -264,6 +264,17 @@ def test_checkpoint_that_does_not_ship_has_to_be_named(files: list[Path]) -> Non
     assert "pass --checkpoint with its folder" in refusal(load_of, files[0])
 
 
+def test_base_model_that_is_not_found_has_to_be_named(
+    files: list[Path], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(name: str) -> Any:
+        raise UsageError(f"unknown base model {name!r}")
+
+    monkeypatch.setattr("gistbench.reuse.model.find_model", moved)
+    sentence = refusal(load_of, files[0], checkpoint=str(tiny_checkpoint))
+    assert "not found from here; pass --base" in sentence
+
+
 def test_another_base_model_is_refused_by_hash(
     files: list[Path], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

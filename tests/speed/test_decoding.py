@@ -131,14 +131,18 @@ def test_without_the_eager_loop_nothing_is_said_of_equal_tokens(
     assert "not measured" in shown(record)
 
 
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, torch.AcceleratorError])
 def test_what_does_not_fit_is_skipped_with_its_reason_and_the_rest_goes_on(
-    settings: Callable[..., DecodeSpeedConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., DecodeSpeedConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[RuntimeError],
 ) -> None:
     sound = decoding._contexts
 
     def too_many(settings: Any, arm: Any, batch_size: int) -> Any:
         if batch_size > 1:
-            raise torch.OutOfMemoryError("out of memory")
+            raise kind("CUDA error: out of memory")
         return sound(settings, arm, batch_size)
 
     monkeypatch.setattr(decoding, "_contexts", too_many)
