@@ -220,6 +220,20 @@ def line_without_donor(data_file: str | None, count: int | None) -> int | None:
     return found
 
 
+def held_out_prose(path: Path | None = None) -> str:
+    """Prose that no training saw: the shipped test split, or a user's own text.
+
+    Raises:
+        UsageError: The path cannot be read as text.
+    """
+    module = _module("prose")
+    try:
+        found = module.shipped("test") if path is None else module.of_path(path)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return "".join(found.units)
+
+
 def language(task: str) -> str:
     """Language of a task's documents and question."""
     return str(task_definition(task)["metadata"]["language"])

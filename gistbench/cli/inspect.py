@@ -1,8 +1,11 @@
-"""The command that looks into a checkpoint."""
+"""Commands that look into a checkpoint: what its questions read, and what it forgot."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from gistbench.cli.app import app, device_of, quiet
@@ -83,3 +86,55 @@ def inspect(
         layers.add_row(str(layer), format_percent(share), style=style)
     layers.add_row("spread evenly", format_percent(seen.pointed_blindly), style="dim")
     Console().print(layers)
+
+
+@app.command
+def forgetting(
+    checkpoint: str,
+    *,
+    text: Path | None = None,
+    windows: int = 64,
+    window_tokens: int = 1024,
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Compare a checkpoint's perplexity on held-out prose with its base model's, without gists.
+
+    Args:
+        checkpoint: Shipped name or folder, of either objective.
+        text: A text file or a folder of them (default: the prose that ships and is never trained
+            on).
+        windows: Parts of the text that are read by both.
+        window_tokens: Of each.
+        device: Where to run.
+        json: Print JSON.
+    """
+    quiet()
+    from gistbench.models.manifest import find_checkpoint
+    from gistbench.training.forgetting import forgetting as compare
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("reading", total=None)
+        found = compare(
+            find_checkpoint(checkpoint),
+            device=device_of(device),
+            text=text,
+            windows=windows,
+            window_tokens=window_tokens,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if json:
+        print(found.model_dump_json(indent=2))
+        return
+    table = Table(
+        "perplexity",
+        "of",
+        title=f"{found.windows} windows of {found.window_tokens:,} tokens: {found.text}",
+        title_justify="left",
+    )
+    table.add_row(f"{found.base_perplexity:.3f}", f"{found.base}, {found.dtype}")
+    table.add_row(f"{found.perplexity:.3f}", f"{found.checkpoint}, no gists")
+    Console().print(table)
+    change = 100 * (found.ratio - 1)
+    low, high = 100 * (found.low - 1), 100 * (found.high - 1)
+    Console().print(f"{change:+.2f} % (95 % interval {low:+.2f} to {high:+.2f} %)")
