@@ -211,17 +211,20 @@ def _longest(config: TrainConfig, base: BaseModel) -> tuple[int, int]:
         lengths = (*config.data.curriculum, config.data.context_tokens)
         shortest = int(min(lengths) * (1 - config.data.length_jitter))
         tried = [(n, i) for n in (shortest, config.data.context_tokens) for i in range(TRIED)]
-        examples = [
-            build_example(
-                base.tokenizer,
-                task=task,
-                context_tokens=length,
-                index=index,
-                seed=config.training.seed,
-                num_questions=config.data.questions_per_context,
-            )
-            for length, index in tried
-        ]
+        try:
+            examples = [
+                build_example(
+                    base.tokenizer,
+                    task=task,
+                    context_tokens=length,
+                    index=index,
+                    seed=config.training.seed,
+                    num_questions=config.data.questions_per_context,
+                )
+                for length, index in tried
+            ]
+        except UsageError as error:
+            raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
         full = max(example.num_tokens for example in examples)
         longest = max(longest, full + config.num_gists)
         supervised = max(supervised, *(example.num_answer_tokens for example in examples))
