@@ -52,7 +52,8 @@ def accuracy_tables(
                 for side in sides[1:]:
                     cells += [rate(side, pair.arm, cell)] if rates else []
                     key = (side.label, *pair, label)
-                    cells += [verdicts.get(key) or _none()] if judgements else []
+                    found = verdicts.get(key) or _none(sides[0], side, pair)
+                    cells += [found] if judgements else []
                 rows.append((label, cells, ""))
             return pair.title, rows
 
@@ -117,8 +118,13 @@ def _verdicts(found: RunPair) -> dict[str, Figure]:
     }
 
 
-def _none() -> Figure:
-    return not_applicable("no paired verdict: not asked in both runs")
+def _none(reference: Side, side: Side, pair: ArmPair) -> Figure:
+    for found, arm in ((reference, pair.reference), (side, pair.arm)):
+        if arm not in found.figures:
+            return not_applicable(f"{found.label} has no arm {arm}")
+    return not_applicable(
+        f"no paired verdict: not asked in both {side.label} and {reference.label}"
+    )
 
 
 def _controls(
@@ -139,7 +145,7 @@ def _controls(
         for name in found
     ]
     return metric_table(
-        "Controls, which should know nothing and are judged by themselves: strict exact match",
+        "They should know nothing, and are judged by themselves: strict exact match",
         [side.label for side in sides],
         groups,
     )

@@ -15,7 +15,6 @@ from gistbench.report.compare.differing import devices
 from gistbench.report.compare.pairing import ArmPair, is_main
 from gistbench.report.compare.sides import Side
 from gistbench.report.controls import CONTROLS
-from gistbench.report.evidence import cell_of
 from gistbench.report.sections.figures import COST_METRICS, not_applicable
 from gistbench.report.sections.tables import COST_LABELS, Group, TableRow, metric_table
 from gistbench.report.shown import Figure, MetricTable
@@ -82,20 +81,18 @@ def cost_ratio(reference: Side, reference_arm: str, side: Side, arm: str, metric
 
 
 def _counted(reference: Side, reference_arm: str, side: Side, arm: str) -> Fault:
-    """What a count needs: the same task at the same length."""
-    one, two = (cell_of(found.evidence.judged_tasks[0]) for found in (reference, side))
-    if one == two:
-        return None
-    return (
-        f"{one.task} at {one.context_tokens:,} tokens there and {two.task} at "
-        f"{two.context_tokens:,} here"
-    )
+    """What a count needs: contexts of the same length."""
+    one, two = reference.evidence.judged_tokens, side.evidence.judged_tokens
+    return None if one == two else f"contexts of {one or 0:,} tokens there and {two or 0:,} here"
 
 
 def _timed(reference: Side, reference_arm: str, side: Side, arm: str) -> Fault:
-    """What a time needs besides: the same device, and as many samples at once."""
+    """What a time needs besides: the same device and tasks, and as many samples at once."""
     if fault := _device(reference, side) or _counted(reference, reference_arm, side, arm):
         return fault
+    asked = [{task.name for task in found.evidence.judged_tasks} for found in (reference, side)]
+    if asked[0] != asked[1]:
+        return "a median over the samples of other tasks"
     one, two = _batch(reference, reference_arm), _batch(side, arm)
     return None if one == two else f"batches of {one} there and of {two} here"
 
@@ -143,8 +140,8 @@ def _device(reference: Side, side: Side) -> Fault:
 
 def _batch(side: Side, arm: str) -> int:
     """Samples of the largest batch that was timed at the judged length."""
-    samples = side.evidence.samples(arm, side.evidence.judged_tasks[0])
-    return max((s.timing.batch_size for s in samples if isinstance(s.timing, Timing)), default=0)
+    timings = [sample.timing for sample in side.evidence.judged_samples(arm)]
+    return max((found.batch_size for found in timings if isinstance(found, Timing)), default=0)
 
 
 def _arm(side: Side, name: str) -> ArmRecord:

@@ -13,10 +13,26 @@ from gistbench.metrics import format_bytes
 from gistbench.records import CheckpointRecord
 from gistbench.report.compare.records import DifferingGroup, DifferingRow
 from gistbench.report.compare.sides import Side
-from gistbench.report.evidence import Cell
+from gistbench.report.evidence import Cell, cell_of
 
 NOTHING = "–"
 HASH_DIGITS = 12
+
+SHOWN_ELSEWHERE = {
+    "base",
+    "checkpoint",
+    "device",
+    "dtype",
+    "lengths",
+    "models",
+    "quantization",
+    "samples",
+    "seed",
+    "split",
+    "tasks",
+    "tuned_checkpoint",
+}
+"""Settings whose effect is a row of its own: what a run took, not what it was asked to take."""
 
 Fields = dict[str, str]
 
@@ -25,12 +41,13 @@ def differing(sides: Sequence[Side], labels: Mapping[Cell, str]) -> tuple[Differ
     """Every field that is not the same in all runs."""
     groups = {
         "Base model": [_base(side) for side in sides],
-        "Gist checkpoint": [_checkpoint(side.evidence.run.checkpoint) for side in sides],
-        "Tuned checkpoint": [_checkpoint(side.evidence.run.tuned_checkpoint) for side in sides],
+        "Gist checkpoint": _checkpoints([side.evidence.run.checkpoint for side in sides]),
+        "Tuned checkpoint": _checkpoints([side.evidence.run.tuned_checkpoint for side in sides]),
         "What ran": [_asked(side, sides, labels) for side in sides],
         "Settings": [_settings(side) for side in sides],
         "Machine": [_machine(side) for side in sides],
         "Versions": [_versions(side) for side in sides],
+        "Environments of their own": [_own_packages(side, sides) for side in sides],
     }
     found = []
     for title, columns in groups.items():
@@ -94,9 +111,14 @@ def _base(side: Side) -> Fields:
     }
 
 
-def _checkpoint(found: CheckpointRecord | None) -> Fields:
-    if found is None:
-        return {}
+def _checkpoints(found: Sequence[CheckpointRecord | None]) -> list[Fields]:
+    """All of them in full; by name alone where a run has none, since there is nothing beside it."""
+    if None in found:
+        return [{"name": one.name} if one else {} for one in found]
+    return [_checkpoint(one) for one in found if one]
+
+
+def _checkpoint(found: CheckpointRecord) -> Fields:
     return {
         "name": found.name,
         "sha256": found.sha256[:HASH_DIGITS],
@@ -112,15 +134,16 @@ def _checkpoint(found: CheckpointRecord | None) -> Fields:
 def _asked(side: Side, sides: Sequence[Side], labels: Mapping[Cell, str]) -> Fields:
     """Arms and tasks that not all runs have; of those that all have, what is not the same."""
     run = side.evidence.run
-    others = [other.evidence.arm_names for other in sides]
+    arms = [other.evidence.arm_names for other in sides]
+    tasks = [{cell_of(task) for task in other.evidence.run.tasks} for other in sides]
     fields = {
         "arms that not all have": ", ".join(
-            arm for arm in side.evidence.arm_names if not all(arm in names for names in others)
+            arm for arm in side.evidence.arm_names if not all(arm in names for names in arms)
         ),
         "tasks that not all have": ", ".join(
-            label
-            for cell, label in labels.items()
-            if side.task(cell) and not all(other.task(cell) for other in sides)
+            side.evidence.label(task)
+            for task in run.tasks
+            if not all(cell_of(task) in found for found in tasks)
         ),
     }
     for cell, label in labels.items():
@@ -143,7 +166,8 @@ def _asked(side: Side, sides: Sequence[Side], labels: Mapping[Cell, str]) -> Fie
 
 def _settings(side: Side) -> Fields:
     # An option that a run is too old to know has no value in it, as one that was left alone.
-    return dict(_flat("", side.evidence.run.settings))
+    settings = side.evidence.run.settings
+    return dict(_flat("", {k: v for k, v in settings.items() if k not in SHOWN_ELSEWHERE}))
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -170,16 +194,21 @@ def _machine(side: Side) -> Fields:
 
 
 def _versions(side: Side) -> Fields:
-    run = side.evidence.run
-    where = run.provenance
+    where = side.evidence.run.provenance
     commit = where.git_commit or "unknown"
-    fields = {
+    return {
         "gistbench": where.gistbench_version,
-        "commit": f"{commit[:HASH_DIGITS]}{', with uncommitted changes' if where.git_dirty else ''}",
+        "commit": commit[:HASH_DIGITS] + (", with uncommitted changes" if where.git_dirty else ""),
         **{name: where.packages[name] for name in sorted(where.packages)},
     }
-    for arm in run.arms:
-        if arm.packages:
-            versions = ", ".join(f"{name} {version}" for name, version in arm.packages.items())
-            fields[f"packages of {arm.name}"] = versions
+
+
+def _own_packages(side: Side, sides: Sequence[Side]) -> Fields:
+    """Versions in the environments that arms ran in by themselves, as far as all runs have them."""
+    fields: Fields = {}
+    for arm in side.evidence.run.arms:
+        others = [found for other in sides if (found := other.evidence.arm(arm.name))]
+        if arm.packages and len(others) == len(sides):
+            versions = sorted(arm.packages.items())
+            fields[arm.name] = ", ".join(f"{name} {version}" for name, version in versions)
     return fields

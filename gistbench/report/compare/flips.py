@@ -35,6 +35,7 @@ def flip_groups(
             sum(len(found.sample_ids) for found in lists if found.kind == kind)
             for kind in ("lost", "gained")
         )
+        counts = f"{lost:,} right then wrong, {gained:,} wrong then right"
         if pair.rows:
             groups.append(
                 FlipGroup(
@@ -42,8 +43,8 @@ def flip_groups(
                     arm=pair.arm,
                     first=pair.first,
                     second=pair.second,
-                    heading=f"{pair.first} against {pair.second}: {lost:,} right then wrong, "
-                    f"{gained:,} wrong then right",
+                    heading=f"{pair.first} against {pair.second}: "
+                    f"{counts if lists else 'no prompt flipped'}",
                     lists=tuple(lists),
                 )
             )

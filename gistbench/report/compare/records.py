@@ -104,7 +104,7 @@ class FlipList(Record):
 
 
 class FlipGroup(Record):
-    """All flips of one arm of one run."""
+    """All flips of one arm of one run; no lists where no prompt flipped."""
 
     run: str
     arm: str

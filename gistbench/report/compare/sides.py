@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,13 +153,15 @@ def right_by_prompt(samples: Samples) -> dict[str, bool]:
     return {sample.prompt_sha256: sample.scores["exact_match"] == 1 for sample in samples}
 
 
-def cells(sides: Iterable[Side]) -> dict[Cell, str]:
-    """Every task and length of all runs, and how it is called: lengths of a task together."""
+def cells(sides: Sequence[Side]) -> dict[Cell, str]:
+    """Every task that two runs have, at every length, and how it is called there."""
     found = dict.fromkeys(cell_of(task) for side in sides for task in side.evidence.run.tasks)
-    names = dict.fromkeys(cell.task for cell in found)
+    asked = [{task.name for task in side.evidence.run.tasks} for side in sides]
+    names = {cell.task: sum(cell.task in tasks for tasks in asked) for cell in found}
     return {
         cell: name if len(lengths) == 1 else f"{name}, {cell.context_tokens:,} tokens"
-        for name in names
+        for name, num_runs in names.items()
+        if num_runs > 1
         for lengths in (sorted(cell for cell in found if cell.task == name),)
         for cell in lengths
     }
