@@ -14,7 +14,7 @@ from gistbench.report.discrimination import task_status
 from gistbench.report.evidence import GIST, Cell, Evidence, Samples, cell_of, load_evidence
 from gistbench.report.page.visible_text import cut, visible
 from gistbench.report.sections.figures import arm_figures
-from gistbench.report.validity import shown_checks
+from gistbench.report.validity import shown_checks, validity_checks
 from gistbench.report.verdicts import judge_run
 
 MOST_RUNS = 8
@@ -29,7 +29,8 @@ class Side:
         label: What it is called.
         figures: arm -> its accuracy and costs.
         verdicts: On the criteria.
-        checks: Whether it can be believed, the worst first.
+        checks: Whether it can be believed, for a reader, the worst first.
+        findings: The same with each control on each task by itself.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Side:
     figures: Mapping[str, ArmFigures]
     verdicts: tuple[Verdict, ...]
     checks: tuple[Check, ...]
+    findings: tuple[Check, ...]
 
     @property
     def leaks(self) -> tuple[str, ...]:
@@ -169,12 +171,12 @@ def cells(sides: Sequence[Side]) -> dict[Cell, str]:
 
 def _doubt(side: Side, label: str) -> str:
     """Why gist's answers to a task get no verdict: a leak anywhere, or an invalid task."""
-    for check in side.checks:
+    for check in side.findings:
         if check.status == "INVALID-LEAK":
             return f"INVALID-LEAK in {side.label}: its gist answers cannot be believed"
         concerns = check.task is None or check.task == label
         if check.status == "INVALID" and check.blocks and concerns:
-            return f"INVALID in {side.label}: {check.title.lower()}: {check.text}"
+            return f"INVALID in {side.label}: {check.text}"
     return ""
 
 
@@ -186,4 +188,5 @@ def _side(label: str, folder: Path, evidence: Evidence) -> Side:
         figures={arm.name: arm for arm in arm_figures(evidence)},
         verdicts=judge_run(load_criteria(), evidence),
         checks=shown_checks(evidence),
+        findings=validity_checks(evidence),
     )
