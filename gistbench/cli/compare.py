@@ -1,4 +1,4 @@
-"""Commands on several runs: compare them."""
+"""Commands on several runs: compare them, and follow them through time."""
 
 from __future__ import annotations
 
@@ -40,3 +40,23 @@ def compare(
     console = Console()
     console.print(comparison_table(found), highlight=False)
     console.print(f"comparison: {paths.html}", highlight=False, soft_wrap=True)
+
+
+@app.command
+def history(folder: Path, *, output: Path | None = None) -> None:
+    """Show runs of the same thing over time: scores, accuracy, costs, and what a test can tell.
+
+    Each run is held against the one before, prompt by prompt.
+
+    Args:
+        folder: Every run directory below it is read.
+        output: Where history.html, history.json and history.md go (default: the folder).
+    """
+    from gistbench.report.history import history as read_history
+    from gistbench.report.history import history_table, write_history
+
+    found = read_history(folder)
+    paths = write_history(found, output or folder)
+    console = Console()
+    console.print(history_table(found), highlight=False)
+    console.print(f"history: {paths.html}", highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from gistbench.report.compare.accuracy import accuracy_tables
 from gistbench.report.compare.costs import cost_tables
 from gistbench.report.compare.differing import alike, differing
 from gistbench.report.compare.flips import flip_groups
+from gistbench.report.compare.pages import compare_html, compare_markdown
 from gistbench.report.compare.pairing import arm_pairs, run_pairs
 from gistbench.report.compare.records import Comparison
 from gistbench.report.compare.sides import cells, load_sides
@@ -21,7 +22,6 @@ from gistbench.report.compare.standing import (
     run_titles,
     standing_table,
 )
-from gistbench.report.page.compare_pages import compare_html, compare_markdown
 from gistbench.storage import check_writable, write_atomically, write_json
 
 HTML_FILE, JSON_FILE, MARKDOWN_FILE = "compare.html", "compare.json", "compare.md"

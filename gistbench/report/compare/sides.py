@@ -97,7 +97,7 @@ def load_sides(run_dirs: Sequence[Path]) -> tuple[Side, ...]:
     for folder, evidence in zip(run_dirs, read, strict=True):
         require_common_task(run_dirs[0], read[0], folder, evidence)
     return tuple(
-        _side(label, folder, evidence)
+        side_of(label, folder, evidence)
         for label, folder, evidence in zip(labels(run_dirs), run_dirs, read, strict=True)
     )
 
@@ -180,7 +180,8 @@ def _doubt(side: Side, label: str) -> str:
     return ""
 
 
-def _side(label: str, folder: Path, evidence: Evidence) -> Side:
+def side_of(label: str, folder: Path, evidence: Evidence) -> Side:
+    """A run with its figures, its verdicts and its checks."""
     return Side(
         label=label,
         folder=folder,
