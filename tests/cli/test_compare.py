@@ -67,3 +67,29 @@ def test_what_cannot_be_compared_is_one_line_and_leaves_nothing(here, capsys, wo
     assert problem in captured.err
     assert len(captured.err.splitlines()) == 1
     assert sorted(path.name for path in here.iterdir()) == ["a", "b"]
+
+
+# --------------------------------------------------------------------------------------- history
+
+
+def test_a_history_lies_in_the_folder_that_it_is_of(here, capsys):
+    assert gistbench("history", ".") in (0, None)
+    assert {"history.html", "history.json", "history.md"} <= {path.name for path in here.iterdir()}
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "worse: gist on niah_passkey, b after a" in printed
+    assert "history: history.html" in printed
+
+
+def test_a_second_history_reads_the_runs_and_not_the_first_history(here):
+    gistbench("history", ".")
+    first = (here / "history.json").read_bytes()
+    gistbench("history", ".", "--output", "elsewhere")
+    assert (here / "elsewhere" / "history.json").read_bytes() == first
+
+
+@pytest.mark.parametrize("folder", ["empty", "nothing"])
+def test_a_folder_without_runs_is_one_line(here, capsys, folder):
+    (here / "empty").mkdir()
+    assert gistbench("history", folder) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert list((here / "empty").iterdir()) == []

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gistbench.metrics import METRICS
 from gistbench.report.history.records import HistoryRun, Trend, TrendLine
@@ -17,6 +17,8 @@ from gistbench.report.page.visible_text import visible
 
 COLUMNS = 2
 MOST_TICKS = 4
+OUT_OF_100 = {"exact_match": "exact match, %", "score": "points"}
+"""Metrics whose axis is fixed, and its label."""
 LOGARITHMIC_FROM = 20
 """Ratio of the largest to the smallest value from which a linear axis would hide the small ones."""
 
@@ -74,17 +76,18 @@ def _label(axes: Axes, trend: Trend, runs: Sequence[HistoryRun]) -> None:
     axes.set_xlim(0.6, count + 0.4)
     axes.set_xticks([tick + 1 for tick in ticks], [visible(runs[tick].when[5:]) for tick in ticks])
     axes.tick_params(axis="x", labelsize=7.5)
-    axes.set_title(visible(trend.title), loc="left", fontsize=10, fontweight="bold")
-    if trend.metric == "exact_match":
+    axes.set_title(visible(trend.title), loc="left", fontsize=9, fontweight="bold")
+    if trend.metric in OUT_OF_100:
         axes.set_ylim(-4, 104)
-        axes.set_ylabel("exact match, %")
+        axes.set_ylabel(OUT_OF_100[trend.metric])
         return
     values = [p.figure.value for line in trend.lines for p in line.points if p.figure.value]
+    axes.set_ylim(0, 1.15 * max(values, default=1))
     if values and max(values) / min(values) >= LOGARITHMIC_FROM:
-        axes.set_yscale("log")
+        axes.set_yscale("log", base=2)
+        axes.set_ylim(min(values) / 2, 2 * max(values))
+        axes.yaxis.set_major_locator(LogLocator(base=4))
         axes.yaxis.set_minor_locator(NullLocator())
-    else:
-        axes.set_ylim(bottom=0)
     show = METRICS[trend.metric].format
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
 

@@ -20,12 +20,14 @@ from gistbench.report.history.records import (
 )
 from gistbench.report.history.trends import (
     COSTS,
+    MOST_PANELS,
     Costs,
     Rates,
     accuracy_trends,
     conditions,
     cost_label,
     cost_trends,
+    score_trend,
 )
 from gistbench.report.ladder import PairedRow
 from gistbench.report.sections.tables import Group, TableRow, metric_table
@@ -90,9 +92,15 @@ class GroupBuilder:
             omitted=f"Shown for the arms without a budget; {self._omitted} more ran."
             if self._omitted
             else "",
+            not_drawn=f"{rest} more tasks stand in the table alone."
+            if (rest := len(labels) - MOST_PANELS) > 0
+            else "",
             accuracy=self._accuracy(),
             costs=self._cost_table(),
-            accuracy_trends=accuracy_trends(arms, labels, self._rates),
+            accuracy_trends=(
+                *accuracy_trends(arms, labels, self._rates),
+                score_trend([run.score for run in self._runs]),
+            ),
             cost_trends=cost_trends(arms, self._costs),
         )
 
@@ -128,13 +136,19 @@ class GroupBuilder:
         verdicts = {
             (step.run, step.arm, row.task): row for step in self._steps for row in step.rows
         }
+        unpaired = {
+            (step.run, step.arm, line.label): line.text
+            for step in self._steps
+            for line in step.unpaired
+        }
 
         def row(number: int, arm: str) -> TableRow:
             run = self._runs[number]
-            cells = [
-                _flagged(self._rates[number][arm, cell], verdicts.get((run.label, arm, label)))
-                for cell, label in self._labels().items()
-            ]
+            cells = []
+            for cell, label in self._labels().items():
+                key = (run.label, arm, label)
+                rate = self._rates[number][arm, cell]
+                cells.append(_marked(rate, verdicts.get(key), unpaired.get(key)))
             return _row_label(run), cells, run.label
 
         groups: list[Group] = [
@@ -217,7 +231,10 @@ def _flags(steps: Sequence[Step]) -> Iterator[Flag]:
                 )
 
 
-def _flagged(rate: Figure, row: PairedRow | None) -> Figure:
+def _marked(rate: Figure, row: PairedRow | None, why_not: str | None) -> Figure:
+    """A rate that says how it stands to the run before, where there is something to say."""
+    if why_not is not None:
+        return rate.model_copy(update={"detail": f"no verdict: {why_not}; {rate.detail}"})
     if row is None or row.verdict not in FLAGGED:
         return rate
     detail = f"{row.verdict} than before, {row.difference.text}; {rate.detail}"

@@ -87,7 +87,9 @@ class HistoryGroup(Record):
         about: What they have in common.
         flags: Steps called better or worse, the latest first.
         since_first: The last run against the first, an arm a line; empty for fewer than three runs.
-        omitted: Which arms are not shown.
+        omitted: How many arms are not shown.
+        not_drawn: How many tasks stand in the table alone.
+        accuracy_trends: A panel for each of the first tasks, and one for the score.
     """
 
     title: str
@@ -97,6 +99,7 @@ class HistoryGroup(Record):
     flags: tuple[Flag, ...]
     since_first: tuple[str, ...]
     omitted: str
+    not_drawn: str
     accuracy: MetricTable
     costs: MetricTable
     accuracy_trends: tuple[Trend, ...]

@@ -14,7 +14,8 @@ from gistbench.report.sections.tables import COST_LABELS
 from gistbench.report.shown import Figure
 
 COSTS = ("cache_bytes", "steady_many", "compress_seconds", "first_token_seconds", "throughput")
-MOST_PANELS = 6
+MOST_PANELS = 5
+SCORE = "score"
 
 Rates = Mapping[tuple[str, Cell], Figure]
 """Arm and cell -> rate of one run."""
@@ -43,6 +44,12 @@ def accuracy_trends(
         )
         for cell, label in list(labels.items())[:MOST_PANELS]
     )
+
+
+def score_trend(scores: Sequence[Figure]) -> Trend:
+    """The runs' points out of 100."""
+    points = tuple(TrendPoint(run=number, figure=score) for number, score in enumerate(scores))
+    return Trend(title=SCORE, metric=SCORE, lines=(TrendLine(arm=SCORE, points=points),))
 
 
 def cost_trends(arms: Sequence[str], runs: Sequence[Costs]) -> tuple[Trend, ...]:
