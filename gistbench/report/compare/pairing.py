@@ -205,6 +205,8 @@ def _in_words(
         return f"{about}: no task in common"
     else:
         said = f"{about}: no paired verdict"
+    if rows and not any(row.only_first + row.only_second for row in rows):
+        said += "; no prompt flipped"
     reasons = list(dict.fromkeys(found.reason for found in unpaired))
     if reasons:
         tasks = ", ".join(found.task for found in unpaired)

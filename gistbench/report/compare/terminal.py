@@ -28,9 +28,9 @@ def comparison_table(found: Comparison) -> Group:
     parts: list[RenderableType] = [Text(visible(found.title), style="bold")]
     parts += [Text(visible(f"INVALID-LEAK: {text}"), style="bold red") for text in found.invalid]
     parts += [_differing(found), *(_metrics(table) for table in found.accuracy)]
-    parts.append(_metrics(found.standing))
+    parts.append(_metrics(found.standing, cut=True))
     parts += [Text(visible(note), style="dim") for note in found.notes]
-    parts += [Text(visible(line)) for line in found.headlines]
+    parts += [Text(visible(line), style="bold") for line in found.headlines]
     return Group(*parts)
 
 
@@ -52,7 +52,7 @@ def _short(text: str) -> str:
     return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
 
 
-def _metrics(found: MetricTable) -> Table:
+def _metrics(found: MetricTable, *, cut: bool = False) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         title=Text(visible(found.caption), style="dim"),
@@ -64,7 +64,9 @@ def _metrics(found: MetricTable) -> Table:
     for group in found.groups:
         table.add_row(Text(visible(group.title), style="dim"))
         for row in group.rows:
-            table.add_row(Text(visible(f"  {row.label}")), *(_cell(cell) for cell in row.cells))
+            table.add_row(
+                Text(visible(f"  {row.label}")), *(_cell(cell, cut=cut) for cell in row.cells)
+            )
     if found.footnotes:
         notes = "\n".join(f"({n}) {note}" for n, note in enumerate(found.footnotes, start=1))
         table.caption = Text("\n".join(map(visible, notes.split("\n"))), style="dim")
@@ -72,11 +74,12 @@ def _metrics(found: MetricTable) -> Table:
     return table
 
 
-def _cell(figure: Figure) -> Text:
+def _cell(figure: Figure, *, cut: bool) -> Text:
     if figure.not_measured is not None:
         word = "N/A" if figure.not_applicable else "not measured"
         return Text(f"{word} ({figure.footnote})" if figure.footnote else word, style="dim")
     text = Text(visible(figure.text), style=BADGE_STYLE.get(figure.badge, ""))
     if figure.detail:
-        text.append(f"\n{visible(figure.detail)}", style="dim")
+        detail = visible(figure.detail)
+        text.append(f"\n{_short(detail) if cut else detail}", style="dim")
     return text

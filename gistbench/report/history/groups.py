@@ -92,8 +92,8 @@ class GroupBuilder:
             omitted=f"Shown for the arms without a budget; {self._omitted} more ran."
             if self._omitted
             else "",
-            not_drawn=f"{rest} more tasks stand in the table alone."
-            if (rest := len(labels) - MOST_PANELS) > 0
+            not_drawn=f"The first {MOST_PANELS} of {len(labels)} tasks are drawn."
+            if len(labels) > MOST_PANELS
             else "",
             accuracy=self._accuracy(),
             costs=self._cost_table(),

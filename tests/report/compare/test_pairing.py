@@ -149,7 +149,8 @@ def test_a_task_that_cannot_tell_arms_apart_is_not_counted(compared):
         "niah_update": True,
         "niah_digits_40": False,  # full-tuned is right nowhere
     }
-    assert gist.text.endswith("1 not discriminative and not counted")
+    assert "on 2 tasks: " in gist.text
+    assert gist.text.endswith("; 1 not discriminative and not counted; no prompt flipped")
 
 
 def test_two_runs_that_both_guess_are_not_called_equivalent(compared):
