@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gistbench.metrics import METRICS, format_ratio
-from gistbench.records import ArmRecord, NotMeasured, SteadyState, Timing
+from gistbench.records import ArmRecord, NotMeasured, SteadyState
 from gistbench.report.compare.differing import devices
 from gistbench.report.compare.pairing import ArmPair, is_main
 from gistbench.report.compare.sides import Side
@@ -93,7 +93,7 @@ def _timed(reference: Side, reference_arm: str, side: Side, arm: str) -> Fault:
     asked = [{task.name for task in found.evidence.judged_tasks} for found in (reference, side)]
     if asked[0] != asked[1]:
         return "a median over the samples of other tasks"
-    one, two = _batch(reference, reference_arm), _batch(side, arm)
+    one, two = reference.batch_sizes[reference_arm], side.batch_sizes[arm]
     return None if one == two else f"batches of {one} there and of {two} here"
 
 
@@ -136,12 +136,6 @@ def _device(reference: Side, side: Side) -> Fault:
     return (
         f"{cores[0]} CPU cores there and {cores[1]} here" if on_cpu and len({*cores}) > 1 else None
     )
-
-
-def _batch(side: Side, arm: str) -> int:
-    """Samples of the largest batch that was timed at the judged length."""
-    timings = [sample.timing for sample in side.evidence.judged_samples(arm)]
-    return max((found.batch_size for found in timings if isinstance(found, Timing)), default=0)
 
 
 def _arm(side: Side, name: str) -> ArmRecord:

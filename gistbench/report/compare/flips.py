@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from gistbench.records import SampleRecord
 from gistbench.report.compare.records import Flip, FlipGroup, FlipList, RunPair
-from gistbench.report.compare.sides import Side
+from gistbench.report.compare.sides import Answer, Side
 from gistbench.report.evidence import Cell
 from gistbench.report.page.visible_text import cut, cut_note, visible, visible_ends
 
 SHOWN = 5
 SHOWN_OF_RIVALS = 2
-MAX_CHARACTERS = 200
 MAX_NAME = 80
 
 
@@ -54,13 +52,14 @@ def flip_groups(
 def _lists(
     reference: Side, side: Side, pair: RunPair, cell: Cell, label: str
 ) -> Iterator[FlipList]:
-    before = _by_prompt(reference, pair.reference_arm, cell)
-    after = _by_prompt(side, pair.arm, cell)
-    flipped: dict[Literal["lost", "gained"], list[SampleRecord]] = {"lost": [], "gained": []}
-    for prompt, sample in after.items():
+    before = reference.answers[pair.reference_arm, cell].by_prompt
+    after = side.answers[pair.arm, cell].by_prompt
+    flipped: dict[Literal["lost", "gained"], list[tuple[Answer, Answer]]]
+    flipped = {"lost": [], "gained": []}
+    for prompt, answer in after.items():
         earlier = before.get(prompt)
-        if earlier is not None and _right(earlier) != _right(sample):
-            flipped["lost" if _right(earlier) else "gained"].append(sample)
+        if earlier is not None and earlier.right != answer.right:
+            flipped["lost" if earlier.right else "gained"].append((earlier, answer))
     limit = SHOWN if pair.main else SHOWN_OF_RIVALS
     for kind, found in flipped.items():
         if not found:
@@ -76,28 +75,17 @@ def _lists(
             kind=kind,
             caption=f"{label}, {what}: {len(found):,} of {len(before.keys() & after.keys()):,} "
             f"prompts in common; {shown}",
-            sample_ids=tuple(sample.sample_id for sample in found),
-            shown=tuple(_flip(before[s.prompt_sha256], s) for s in found[:limit]),
+            sample_ids=tuple(answer.sample_id for _, answer in found),
+            shown=tuple(_flip(earlier, answer) for earlier, answer in found[:limit]),
         )
 
 
-def _by_prompt(side: Side, arm: str, cell: Cell) -> dict[str, SampleRecord]:
-    task = side.task(cell)
-    samples = side.evidence.samples(arm, task) if task is not None else ()
-    return {sample.prompt_sha256: sample for sample in samples}
-
-
-def _right(sample: SampleRecord) -> bool:
-    return sample.scores["exact_match"] == 1
-
-
-def _flip(before: SampleRecord, after: SampleRecord) -> Flip:
-    (one, one_cut), (two, two_cut) = (cut(s.output, MAX_CHARACTERS) for s in (before, after))
+def _flip(before: Answer, after: Answer) -> Flip:
     return Flip(
         sample_id=visible(cut(after.sample_id, MAX_NAME)[0]),
-        expected=visible_ends(cut(after.expected, MAX_CHARACTERS)[0]),
-        before=visible_ends(one),
-        before_cut=cut_note(one_cut),
-        after=visible_ends(two),
-        after_cut=cut_note(two_cut),
+        expected=visible_ends(after.expected),
+        before=visible_ends(before.output),
+        before_cut=cut_note(before.output_cut),
+        after=visible_ends(after.output),
+        after_cut=cut_note(after.output_cut),
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gistbench.errors import UsageError, did_you_mean
 from gistbench.records import TaskRecord
 from gistbench.report.compare.records import RunPair, Unpaired
-from gistbench.report.compare.sides import Answers, Side, answers
+from gistbench.report.compare.sides import Answers, Side
 from gistbench.report.controls import CONTROLS
 from gistbench.report.evidence import FULL, GIST, TUNED, Cell
 from gistbench.report.ladder import PairedRow
@@ -101,7 +101,8 @@ def run_pair(
     """One arm of a run against the reference: a verdict where prompts are the same."""
     found, unpaired = [], []
     for cell, label in labels.items():
-        before, after = answers(reference, pair.reference, cell), answers(side, pair.arm, cell)
+        before = reference.answers.get((pair.reference, cell))
+        after = side.answers.get((pair.arm, cell))
         if before is None or after is None:
             if reference.task(cell) is not None and side.task(cell) is not None:
                 silent = reference.label if before is None else side.label
@@ -117,7 +118,7 @@ def run_pair(
             Pairing(
                 task=label,
                 paired=paired,
-                unpaired=len(before.right.keys() ^ after.right.keys()),
+                unpaired=len(before.by_prompt.keys() ^ after.by_prompt.keys()),
                 chance_floor=after.task.chance_floor,
                 counts=before.counts and after.counts,
             )
@@ -150,7 +151,7 @@ def pair_answers(after: Answers, before: Answers) -> PairedDifference | str:
         one, two = getattr(before.task, field), getattr(after.task, field)
         if one != two:
             return f"{words}: {_differing(one, two)}"
-    if not after.right.keys() & before.right.keys():
+    if not after.by_prompt.keys() & before.by_prompt.keys():
         return ""
     return paired_difference(after.right, before.right)
 

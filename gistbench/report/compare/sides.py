@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gistbench.errors import UsageError
-from gistbench.records import TaskRecord
+from gistbench.records import SampleRecord, TaskRecord, Timing
 from gistbench.report.card import ArmFigures, Check, Verdict
+from gistbench.report.controls import CONTROLS
 from gistbench.report.criteria import load_criteria
 from gistbench.report.discrimination import task_status
-from gistbench.report.evidence import GIST, Cell, Evidence, Samples, cell_of, load_evidence
+from gistbench.report.evidence import GIST, Cell, Evidence, cell_of, load_evidence
 from gistbench.report.page.visible_text import cut, visible
 from gistbench.report.sections.figures import arm_figures
 from gistbench.report.validity import shown_checks, validity_checks
@@ -19,18 +20,53 @@ from gistbench.report.verdicts import judge_run
 
 MOST_RUNS = 8
 MAX_LABEL = 40
+MAX_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, as far as a comparison shows it; `output_cut` characters are left out."""
+
+    sample_id: str
+    right: bool
+    expected: str
+    output: str
+    output_cut: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one arm of one run answered on one task: all that pairing it needs.
+
+    Attributes:
+        by_prompt: Prompt hash -> answer.
+        doubt: Why these answers get no verdict, whatever they are; empty where they may.
+        counts: Whether the task can tell arms apart, as far as the run knows.
+    """
+
+    task: TaskRecord
+    by_prompt: Mapping[str, Answer]
+    doubt: str
+    counts: bool
+
+    @property
+    def right(self) -> dict[str, bool]:
+        """Prompt hash -> whether the answer was exactly right."""
+        return {prompt: answer.right for prompt, answer in self.by_prompt.items()}
 
 
 @dataclass(frozen=True)
 class Side:
-    """One run of a comparison.
+    """One run of a comparison, small enough that many can be held at once.
 
     Attributes:
         label: What it is called.
+        evidence: Its records, without samples and memory ticks.
         figures: arm -> its accuracy and costs.
         verdicts: On the criteria.
         checks: Whether it can be believed, for a reader, the worst first.
-        findings: The same with each control on each task by itself.
+        answers: (arm, cell) -> what an arm that is no control answered.
+        batch_sizes: arm -> samples of the largest batch that was timed at the judged length.
     """
 
     label: str
@@ -39,7 +75,8 @@ class Side:
     figures: Mapping[str, ArmFigures]
     verdicts: tuple[Verdict, ...]
     checks: tuple[Check, ...]
-    findings: tuple[Check, ...]
+    answers: Mapping[tuple[str, Cell], Answers]
+    batch_sizes: Mapping[str, int]
 
     @property
     def leaks(self) -> tuple[str, ...]:
@@ -49,22 +86,6 @@ class Side:
     def task(self, cell: Cell) -> TaskRecord | None:
         """The task of a cell, if the run has it."""
         return next((task for task in self.evidence.run.tasks if cell_of(task) == cell), None)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What one arm of one run answered on one task: all that pairing it needs.
-
-    Attributes:
-        right: Prompt hash -> whether the answer was exactly right.
-        doubt: Why these answers get no verdict, whatever they are; empty where they may.
-        counts: Whether the task can tell arms apart, as far as the run knows.
-    """
-
-    task: TaskRecord
-    right: Mapping[str, bool]
-    doubt: str
-    counts: bool
 
 
 def load_sides(run_dirs: Sequence[Path]) -> tuple[Side, ...]:
@@ -93,27 +114,47 @@ def load_sides(run_dirs: Sequence[Path]) -> tuple[Side, ...]:
                 "itself; name each run once"
             )
         seen[real] = folder
-    read = [load_evidence(folder) for folder in run_dirs]
-    for folder, evidence in zip(run_dirs, read, strict=True):
-        require_common_task(run_dirs[0], read[0], folder, evidence)
-    return tuple(
-        side_of(label, folder, evidence)
-        for label, folder, evidence in zip(labels(run_dirs), run_dirs, read, strict=True)
+    sides: list[Side] = []
+    for label, folder in zip(labels(run_dirs), run_dirs, strict=True):
+        side = read_side(label, folder)
+        _require_common_task(sides[0] if sides else side, side)
+        sides.append(side)
+    return tuple(sides)
+
+
+def read_side(label: str, folder: Path) -> Side:
+    """Read a run and keep what a comparison needs of it.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    evidence = load_evidence(folder)
+    findings = validity_checks(evidence)
+    return Side(
+        label=label,
+        folder=folder,
+        evidence=replace(evidence, groups={}, memory={}),
+        figures={arm.name: arm for arm in arm_figures(evidence)},
+        verdicts=judge_run(load_criteria(), evidence),
+        checks=shown_checks(evidence),
+        answers={
+            (arm, cell): _answers(label, evidence, arm, cell, findings)
+            for arm, cell in evidence.groups
+            if arm not in CONTROLS
+        },
+        batch_sizes={arm: _batch_size(evidence, arm) for arm in evidence.arm_names},
     )
 
 
-def require_common_task(first_dir: Path, first: Evidence, folder: Path, other: Evidence) -> None:
-    """Refuse a run that was asked nothing that the reference was asked.
-
-    Raises:
-        UsageError: Names what either was asked.
-    """
-    names = [list(dict.fromkeys(task.name for task in found.run.tasks)) for found in (first, other)]
-    if not set(names[0]) & set(names[1]):
-        one, two = (visible(", ".join(found)) or "nothing" for found in names)
+def _require_common_task(reference: Side, side: Side) -> None:
+    one, two = (
+        dict.fromkeys(task.name for task in found.evidence.run.tasks) for found in (reference, side)
+    )
+    if not one.keys() & two.keys():
+        there, here = (visible(", ".join(names)) or "nothing" for names in (one, two))
         raise UsageError(
-            f"{folder} has no task in common with the reference {first_dir} ({one} there, {two} "
-            "here); compare runs of the same task"
+            f"{side.folder} has no task in common with the reference {reference.folder} ({there} "
+            f"there, {here} here); compare runs of the same task"
         )
 
 
@@ -134,27 +175,6 @@ def labels(folders: Sequence[Path]) -> tuple[str, ...]:
     )
 
 
-def answers(side: Side, arm: str, cell: Cell) -> Answers | None:
-    """What an arm answered; None where it answered nothing."""
-    task = side.task(cell)
-    samples = side.evidence.samples(arm, task) if task is not None else ()
-    if task is None or not samples:
-        return None
-    right = right_by_prompt(samples)
-    doubt = ""
-    if len(right) < len(samples):
-        doubt = f"{len(samples) - len(right):,} prompts stand twice in {side.label}"
-    elif arm == GIST:
-        doubt = _doubt(side, side.evidence.label(task))
-    counts = task_status(side.evidence, task).discriminative is not False
-    return Answers(task=task, right=right, doubt=doubt, counts=counts)
-
-
-def right_by_prompt(samples: Samples) -> dict[str, bool]:
-    """Prompt hash -> whether the answer was exactly right."""
-    return {sample.prompt_sha256: sample.scores["exact_match"] == 1 for sample in samples}
-
-
 def cells(sides: Sequence[Side]) -> dict[Cell, str]:
     """Every task that two runs have, at every length, and how it is called there."""
     found = dict.fromkeys(cell_of(task) for side in sides for task in side.evidence.run.tasks)
@@ -169,25 +189,41 @@ def cells(sides: Sequence[Side]) -> dict[Cell, str]:
     }
 
 
-def _doubt(side: Side, label: str) -> str:
+def _answers(
+    label: str, evidence: Evidence, arm: str, cell: Cell, findings: Sequence[Check]
+) -> Answers:
+    task, samples = evidence.record(cell), evidence.groups[arm, cell]
+    found = {sample.prompt_sha256: _answer(sample) for sample in samples}
+    doubt = ""
+    if len(found) < len(samples):
+        doubt = f"{len(samples) - len(found):,} prompts stand twice in {label}"
+    elif arm == GIST:
+        doubt = _doubt(label, evidence.label(task), findings)
+    counts = task_status(evidence, task).discriminative is not False
+    return Answers(task=task, by_prompt=found, doubt=doubt, counts=counts)
+
+
+def _answer(sample: SampleRecord) -> Answer:
+    output, output_cut = cut(sample.output, MAX_CHARACTERS)
+    return Answer(
+        sample_id=sample.sample_id,
+        right=sample.scores["exact_match"] == 1,
+        expected=cut(sample.expected, MAX_CHARACTERS)[0],
+        output=output,
+        output_cut=output_cut,
+    )
+
+
+def _doubt(label: str, task: str, findings: Sequence[Check]) -> str:
     """Why gist's answers to a task get no verdict: a leak anywhere, or an invalid task."""
-    for check in side.findings:
+    for check in findings:
         if check.status == "INVALID-LEAK":
-            return f"INVALID-LEAK in {side.label}: its gist answers cannot be believed"
-        concerns = check.task is None or check.task == label
-        if check.status == "INVALID" and check.blocks and concerns:
-            return f"INVALID in {side.label}: {check.text}"
+            return f"INVALID-LEAK in {label}: its gist answers cannot be believed"
+        if check.status == "INVALID" and check.blocks and check.task in (None, task):
+            return f"INVALID in {label}: {check.text}"
     return ""
 
 
-def side_of(label: str, folder: Path, evidence: Evidence) -> Side:
-    """A run with its figures, its verdicts and its checks."""
-    return Side(
-        label=label,
-        folder=folder,
-        evidence=evidence,
-        figures={arm.name: arm for arm in arm_figures(evidence)},
-        verdicts=judge_run(load_criteria(), evidence),
-        checks=shown_checks(evidence),
-        findings=validity_checks(evidence),
-    )
+def _batch_size(evidence: Evidence, arm: str) -> int:
+    timings = [sample.timing for sample in evidence.judged_samples(arm)]
+    return max((found.batch_size for found in timings if isinstance(found, Timing)), default=0)

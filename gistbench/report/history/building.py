@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gistbench.errors import UsageError
-from gistbench.report.compare.sides import Side, side_of
-from gistbench.report.evidence import load_evidence
+from gistbench.report.compare.sides import Side, read_side
 from gistbench.report.history.finding import FoundRun, find_runs, grouped
 from gistbench.report.history.groups import GroupBuilder, history_run
 from gistbench.report.history.pages import history_html, history_markdown
@@ -31,7 +30,7 @@ class HistoryPaths:
 def history(folder: Path) -> History:
     """Read every run below a folder and set runs of the same thing in a row.
 
-    Samples of two runs at a time are in memory, however many there are.
+    Samples of one run at a time are in memory, however many there are.
 
     Raises:
         UsageError: There is no run to be read.
@@ -86,7 +85,7 @@ def write_history(found: History, folder: Path) -> HistoryPaths:
 def _read(run: FoundRun, skipped: list[SkippedRun]) -> Side | None:
     """A run with its samples; one that is broken is named among the skipped ones."""
     try:
-        return side_of(run.label, run.folder, load_evidence(run.folder))
+        return read_side(run.label, run.folder)
     except UsageError as error:
         skipped.append(SkippedRun(folder=run.label, reason=str(error)))
         return None

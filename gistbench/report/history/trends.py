@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gistbench.metrics import METRICS
-from gistbench.records import NotMeasured, SteadyState, Timing
+from gistbench.records import NotMeasured, SteadyState
 from gistbench.report.compare.differing import devices
 from gistbench.report.compare.sides import Side
 from gistbench.report.evidence import Cell
@@ -91,6 +91,4 @@ def conditions(side: Side, arm: str, cost: str) -> str:
         rounds = record.throughput_rounds
         counts = set() if isinstance(rounds, NotMeasured) else {one.contexts for one in rounds}
         return f"{device}, {'/'.join(map(str, sorted(counts)))} contexts"
-    timings = [sample.timing for sample in side.evidence.judged_samples(arm)]
-    batch = max((found.batch_size for found in timings if isinstance(found, Timing)), default=0)
-    return f"{device}, batches of {batch}"
+    return f"{device}, batches of {side.batch_sizes[arm]}"

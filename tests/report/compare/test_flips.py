@@ -1,6 +1,7 @@
 """Which prompts are shown as flipped, and what of them."""
 
-from gistbench.report.compare.flips import MAX_CHARACTERS, SHOWN
+from gistbench.report.compare.flips import SHOWN
+from gistbench.report.compare.sides import MAX_CHARACTERS
 from tests.fixtures.synthetic_run import SyntheticRun
 from tests.report.compare.conftest import answering, with_samples
 
