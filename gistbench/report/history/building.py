@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from gistbench.errors import UsageError
 from gistbench.report.compare.sides import Side, read_side
 from gistbench.report.history.finding import FoundRun, find_runs, grouped
-from gistbench.report.history.groups import GroupBuilder, history_run
+from gistbench.report.history.groups import GroupBuilder, group_title, history_run
 from gistbench.report.history.pages import history_html, history_markdown
 from gistbench.report.history.records import History, HistoryGroup, HistoryRun, SkippedRun
 from gistbench.storage import check_writable, write_atomically, write_json
@@ -38,8 +39,12 @@ def history(folder: Path) -> History:
     found, skipped = find_runs(folder)
     groups: list[HistoryGroup] = []
     single: list[HistoryRun] = []
+    titles: Counter[str] = Counter()
     for runs in grouped(found):
-        builder = GroupBuilder(runs[0].record)
+        title = group_title(runs[0].record)
+        titles[title] += len(runs) > 1
+        number = f" ({titles[title]})" if titles[title] > 1 else ""
+        builder = GroupBuilder(runs[0].record, f"{title}{number}")
         last: HistoryRun | None = None
         for run in runs:
             side = _read(run, skipped)

@@ -42,10 +42,13 @@ class GroupBuilder:
 
     Args:
         record: Of any run of the group: what all of them share is taken from it.
+        title: What the group is called.
     """
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: RunRecord, title: str) -> None:
         self._record = record
+        self._title = title
+        self._labels = _labels(record)
         every = [ArmPair(arm.name, arm.name) for arm in record.arms if arm.name not in CONTROLS]
         self._pairs = [pair for pair in every if is_main(pair, every)]
         self._omitted = len(every) - len(self._pairs)
@@ -81,9 +84,9 @@ class GroupBuilder:
 
     def group(self) -> HistoryGroup:
         """Everything that is shown of the runs taken in."""
-        labels, arms = self._labels(), [pair.arm for pair in self._pairs]
+        labels, arms = self._labels, [pair.arm for pair in self._pairs]
         return HistoryGroup(
-            title=_title(self._record, labels),
+            title=self._title,
             about=_about(self._record, labels),
             runs=tuple(self._runs),
             steps=tuple(self._steps),
@@ -104,19 +107,10 @@ class GroupBuilder:
             cost_trends=cost_trends(arms, self._costs),
         )
 
-    def _labels(self) -> dict[Cell, str]:
-        names = [task.name for task in self._record.tasks]
-        return {
-            cell_of(task): task.name
-            if names.count(task.name) == 1
-            else f"{task.name}, {task.context_tokens:,} tokens"
-            for task in self._record.tasks
-        }
-
     def _compare(self, before: Side, after: Side) -> Iterator[Step]:
         changed = _changed(before.evidence.run, after.evidence.run)
         for pair in self._pairs:
-            found = run_pair(before, after, pair, self._labels())
+            found = run_pair(before, after, pair, self._labels)
             yield Step(
                 run=after.label,
                 before=before.label,
@@ -130,7 +124,7 @@ class GroupBuilder:
         first, last = self._first, self._last
         if first is None or last is None or self.num_runs < 3:
             return ()  # two runs are one step, which is shown as such
-        return tuple(run_pair(first, last, pair, self._labels()).text for pair in self._pairs)
+        return tuple(run_pair(first, last, pair, self._labels).text for pair in self._pairs)
 
     def _accuracy(self) -> MetricTable:
         verdicts = {
@@ -145,7 +139,7 @@ class GroupBuilder:
         def row(number: int, arm: str) -> TableRow:
             run = self._runs[number]
             cells = []
-            for cell, label in self._labels().items():
+            for cell, label in self._labels.items():
                 key = (run.label, arm, label)
                 rate = self._rates[number][arm, cell]
                 cells.append(_marked(rate, verdicts.get(key), unpaired.get(key)))
@@ -156,10 +150,10 @@ class GroupBuilder:
             for pair in self._pairs
         ]
         caption = (
-            "Strict exact match with Wilson's 95 % interval, the oldest run first; marked where "
-            "the paired test against the run before says better or worse"
+            f"{self._title}: strict exact match with Wilson's 95 % interval, the oldest run first; "
+            "marked where the paired test against the run before says better or worse"
         )
-        return metric_table(caption, list(self._labels().values()), groups)
+        return metric_table(caption, list(self._labels.values()), groups)
 
     def _cost_table(self) -> MetricTable:
         groups: list[Group] = []
@@ -170,7 +164,15 @@ class GroupBuilder:
                 rows.append((_row_label(run), cells, run.device))
             groups.append((pair.arm, rows))
         names = [cost_label(cost) for cost in COSTS]
-        return metric_table("Costs, the oldest run first; no test is made of them", names, groups)
+        caption = f"{self._title}: costs, the oldest run first; no test is made of them"
+        return metric_table(caption, names, groups)
+
+
+def group_title(record: RunRecord) -> str:
+    """Base model, precision and tasks of the runs of a group."""
+    few = list(_labels(record).values())
+    tasks = ", ".join(few) if len(few) <= 2 else f"{few[0]} and {len(few) - 1} more tasks"
+    return f"{record.base.name}, {_precision(record)}: {tasks}"
 
 
 def history_run(side: Side) -> HistoryRun:
@@ -190,6 +192,16 @@ def history_run(side: Side) -> HistoryRun:
         score=Figure(value=points.earned, text=points.text, detail=points.measurable),
         invalid=side.leaks,
     )
+
+
+def _labels(record: RunRecord) -> dict[Cell, str]:
+    names = [task.name for task in record.tasks]
+    return {
+        cell_of(task): task.name
+        if names.count(task.name) == 1
+        else f"{task.name}, {task.context_tokens:,} tokens"
+        for task in record.tasks
+    }
 
 
 def _rate(side: Side, arm: str, cell: Cell) -> Figure:
@@ -239,12 +251,6 @@ def _marked(rate: Figure, row: PairedRow | None, why_not: str | None) -> Figure:
         return rate
     detail = f"{row.verdict} than before, {row.difference.text}; {rate.detail}"
     return rate.model_copy(update={"badge": row.verdict, "detail": detail})
-
-
-def _title(record: RunRecord, labels: dict[Cell, str]) -> str:
-    few = list(labels.values())
-    tasks = ", ".join(few) if len(few) <= 2 else f"{few[0]} and {len(few) - 1} more tasks"
-    return f"{record.base.name}, {_precision(record)}: {tasks}"
 
 
 def _about(record: RunRecord, labels: dict[Cell, str]) -> tuple[Line, ...]:

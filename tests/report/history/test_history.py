@@ -145,6 +145,16 @@ def test_a_folder_in_which_no_samples_can_be_read_is_one_sentence(tmp_path):
         history(tmp_path)
 
 
+def test_groups_of_other_prompts_are_told_apart_by_number(tmp_path):
+    nightly(tmp_path / "one", 40, 40)
+    nightly(tmp_path / "two", 40, 40, task_changes={"samples_sha256": "01" * 32})
+    titles = [group.title for group in history(tmp_path).groups]
+    assert titles == [
+        "SmolLM2-135M-Instruct, bfloat16: niah_passkey",
+        "SmolLM2-135M-Instruct, bfloat16: niah_passkey (2)",
+    ]
+
+
 def test_many_arms_leave_the_main_ones_and_say_how_many_more_ran(tmp_path):
     arms = ("gist", "full", *(f"truncate-{n}" for n in (10, 20, 30, 40, 50)), "swapped", "none")
     for day in (1, 2):
