@@ -13,7 +13,7 @@ from gistbench.report.compare.differing import alike, differing
 from gistbench.report.compare.flips import flip_groups
 from gistbench.report.compare.pages import compare_html, compare_markdown
 from gistbench.report.compare.pairing import arm_pairs, run_pairs
-from gistbench.report.compare.records import Comparison
+from gistbench.report.compare.records import Comparison, RunPair
 from gistbench.report.compare.sides import cells, load_sides
 from gistbench.report.compare.standing import (
     invalid,
@@ -24,6 +24,7 @@ from gistbench.report.compare.standing import (
 )
 from gistbench.storage import check_writable, write_atomically, write_json
 
+MOST_HEADLINES = 8
 HTML_FILE, JSON_FILE, MARKDOWN_FILE = "compare.html", "compare.json", "compare.md"
 
 
@@ -62,7 +63,7 @@ def compare(run_dirs: Sequence[Path], arms: Sequence[str] = ()) -> Comparison:
         command=" ".join(words),
         runs=run_titles(sides),
         invalid=invalid(sides),
-        headlines=tuple(f"{found.text}." for found in compared if found.main),
+        headlines=_headlines(compared),
         notes=notes(sides),
         alike=alike(sides),
         differing=differing(sides, labels),
@@ -76,6 +77,15 @@ def compare(run_dirs: Sequence[Path], arms: Sequence[str] = ()) -> Comparison:
         rival_costs=rival_costs,
         flips=flip_groups(sides, compared, labels),
     )
+
+
+def _headlines(compared: Sequence[RunPair]) -> tuple[str, ...]:
+    """What the main arms' tests say, as many as a reader takes in at once."""
+    lines = [f"{found.text}." for found in compared if found.main]
+    more = len(lines) - MOST_HEADLINES
+    if more <= 0:
+        return tuple(lines)
+    return (*lines[:MOST_HEADLINES], f"And {more} more comparisons, prompt by prompt below.")
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> ComparisonPaths:

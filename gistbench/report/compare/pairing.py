@@ -47,7 +47,7 @@ def arm_pairs(sides: Sequence[Side], wanted: Iterable[str] = ()) -> tuple[ArmPai
             another run share, controls last.
 
     Raises:
-        UsageError: An arm that no run has, or nothing to compare.
+        UsageError: An arm that no run has, a control, or nothing to compare.
     """
     there = list(sides[0].evidence.arm_names)
     here = list(dict.fromkeys(arm for side in sides[1:] for arm in side.evidence.arm_names))
@@ -62,6 +62,11 @@ def arm_pairs(sides: Sequence[Side], wanted: Iterable[str] = ()) -> tuple[ArmPai
             if name not in known:
                 raise UsageError(
                     f"--arms {word!r}: {whose} no arm {name!r}; {did_you_mean(name, known)}"
+                )
+            if name in CONTROLS:
+                raise UsageError(
+                    f"--arms {word!r}: {name} is a control, which is shown and gets no verdict; "
+                    "name arms that are none"
                 )
         pairs.append(pair)
     if pairs:
@@ -203,7 +208,7 @@ def _in_words(
         if left_out := len(rows) - counted:
             said += f"; {left_out} not discriminative and not counted"
     elif not unpaired:
-        return f"{about}: no task in common"
+        return f"{about}: no task in common at the same length"
     else:
         said = f"{about}: no paired verdict"
     if rows and not any(row.only_first + row.only_second for row in rows):

@@ -196,7 +196,7 @@ def _answers(
     found = {sample.prompt_sha256: _answer(sample) for sample in samples}
     doubt = ""
     if len(found) < len(samples):
-        doubt = f"{len(samples) - len(found):,} prompts stand twice in {label}"
+        doubt = f"prompts that stand twice in {label}: {len(samples) - len(found):,}"
     elif arm == GIST:
         doubt = _doubt(label, evidence.label(task), findings)
     counts = task_status(evidence, task).discriminative is not False

@@ -62,6 +62,12 @@ def test_the_page_says_first_what_the_paired_tests_say(compared, tmp_path):
     assert "gist, B against A on niah_passkey: worse, -100.0 points" in first
 
 
+def test_of_many_comparisons_the_first_stand_on_top_and_the_rest_is_counted(compared):
+    lines = compared(BEFORE, *[AFTER] * 5).headlines  # five runs of two arms
+    assert len(lines) == 9
+    assert lines[-1] == "And 2 more comparisons, prompt by prompt below."
+
+
 def test_a_leak_in_one_run_stands_above_everything_else(compared, tmp_path):
     found = compared(SyntheticRun(), LEAKING)
     page, paths = written(found, tmp_path / "out")

@@ -96,6 +96,7 @@ def test_another_length_gets_a_row_of_its_own_and_no_verdict(compared):
     ]
     assert all(row.cells[2].not_applicable for row in rows)
     assert pair(found, "gist").rows == ()
+    assert pair(found, "gist").text == "gist, B against A: no task in common at the same length"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_a_prompt_that_stands_twice_gets_no_verdict(compared):
         AFTER, prompt_sha256=lambda s: "0" * 64 if s.index < 2 else s.prompt_sha256
     )
     found = compared(BEFORE, twice)
-    assert pair(found, "gist").unpaired[0].reason == "1 prompts stand twice in B"
+    assert pair(found, "gist").unpaired[0].reason == "prompts that stand twice in B: 1"
     assert pair(found, "full").rows == ()
 
 
@@ -192,6 +193,10 @@ def test_a_leak_takes_the_verdict_from_gist_alone_and_stands_on_top(compared):
 def test_an_arm_that_nobody_has_is_refused_with_what_there_is(compared):
     with pytest.raises(UsageError, match=r"'gits': the reference has no arm 'gits'; did you mean"):
         compared(BEFORE, AFTER, arms=("gits",))
+    with pytest.raises(
+        UsageError, match="swapped is a control, which is shown and gets no verdict"
+    ):
+        compared(BEFORE, AFTER, arms=("swapped",))
     without = RUN.but(hits={"gist": 10, "swapped": 0, "none": 0})
     with pytest.raises(UsageError, match="the later runs have no arm 'full'; known: gist"):
         compared(BEFORE, without, arms=("full",))
