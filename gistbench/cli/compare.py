@@ -15,7 +15,7 @@ from gistbench.cli.app import app
 @app.command
 def compare(
     *run_dirs: Path,
-    arms: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    arms: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     output: Path | None = None,
 ) -> None:
     """Set runs side by side: what differs, paired verdicts, flipped prompts, costs.

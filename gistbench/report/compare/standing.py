@@ -131,5 +131,5 @@ def notes(sides: Sequence[Side]) -> tuple[str, ...]:
     if len({devices(side) for side in sides}) > 1:
         found.append("Other devices: times and memory stand side by side and are not divided.")
     weights = dict.fromkeys(run.base.weights_note for run in runs if run.base.weights_note)
-    found += [f"{note[:1].upper()}{note[1:]}." for note in weights]
+    found += [f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in weights]
     return tuple(found)
