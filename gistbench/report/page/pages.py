@@ -17,8 +17,8 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#$])")
 
 def html_page(card: Scorecard) -> str:
     """One self-contained file: no script, no network, charts inline."""
-    environment = _environment(_for_html)
-    return environment.get_template("scorecard.html.j2").render(
+    return fill_html(
+        "scorecard.html.j2",
         card=card,
         depth_charts=[
             Markup(depth_chart(table, f"depth{number}") if table.open else "")
@@ -32,7 +32,17 @@ def html_page(card: Scorecard) -> str:
 
 def markdown_page(card: Scorecard) -> str:
     """The same figures for a pull request or a model card."""
-    text = _environment(_for_markdown).get_template("scorecard.md.j2").render(card=card)
+    return fill_markdown("scorecard.md.j2", card=card)
+
+
+def fill_html(template: str, **values: object) -> str:
+    """A page of HTML: whatever it prints is made visible and escaped, but for `Markup`."""
+    return _environment(_for_html).get_template(template).render(**values)
+
+
+def fill_markdown(template: str, **values: object) -> str:
+    """A page of Markdown, in which no value can start markup."""
+    text = _environment(_for_markdown).get_template(template).render(**values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -8,29 +8,16 @@ changes nothing for these two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from gistbench.records import TaskRecord
 from gistbench.report.discrimination import task_status
 from gistbench.report.evidence import FULL, GIST, TUNED, Evidence
 from gistbench.report.ladder import PairedRow, PairSummary
-from gistbench.report.paired import MARGIN, PairedComparison, PairedVerdict, judge_paired
-from gistbench.report.rates import is_discriminative
 from gistbench.report.sections.columns import FEW_TASKS, compared_arms, main_arms
 from gistbench.report.sections.figures import absent
+from gistbench.report.sections.pairings import Pairing, judge_family, tally, verdict_figure
 from gistbench.report.sections.tables import NOT_DISCRIMINATIVE, TableRow, metric_table
 from gistbench.report.shown import Figure, MetricTable
-from gistbench.report.statistics import PairedDifference, holm, paired_difference
-
-BOTH_GUESS: Literal["both guess"] = "both guess"
-VERDICTS: tuple[PairedVerdict | Literal["both guess"], ...] = (
-    "better",
-    "worse",
-    "equivalent",
-    "non-inferior",
-    "inconclusive",
-    BOTH_GUESS,
-)
+from gistbench.report.statistics import paired_difference
 
 
 def compared_pairs(evidence: Evidence) -> tuple[tuple[str, str], ...]:
@@ -74,14 +61,7 @@ def paired_matrix(
         row = found.get((task, pair.first, pair.second))
         if row is None:
             return absent("no prompt that both arms answered")
-        return row.difference.model_copy(
-            update={
-                "text": row.verdict,
-                "badge": row.verdict,
-                "detail": f"{row.difference.text}, "
-                f"{row.difference.detail.removeprefix('Newcombe ')}",
-            }
-        )
+        return verdict_figure(row)
 
     table: list[TableRow] = [
         (
@@ -101,50 +81,24 @@ def paired_matrix(
 
 def paired_rows(evidence: Evidence, first: str, second: str) -> tuple[PairedRow, ...]:
     """Two arms, prompt by prompt, on every task that both answered."""
-    found: list[tuple[TaskRecord, PairedDifference, int]] = []
+    found = []
     for task in evidence.run.tasks:
         one, two = (
             {s.prompt_sha256: s.scores["exact_match"] == 1 for s in evidence.samples(arm, task)}
             for arm in (first, second)
         )
         if one.keys() & two.keys():
-            unpaired = len(one.keys() ^ two.keys())
-            found.append((task, paired_difference(one, two), unpaired))
-    adjusted = holm([paired.p_value for _, paired, _ in found])
-    rows = []
-    for (task, paired, unpaired), p_value in zip(found, adjusted, strict=True):
-        judged = judge_paired(paired, MARGIN, p_value)
-        guess = judged.verdict not in ("better", "worse") and _both_guess(paired, task.chance_floor)
-        gap = paired.difference
-        rows.append(
-            PairedRow(
-                task=evidence.label(task),
-                first=first,
-                second=second,
-                both=paired.both,
-                only_first=paired.only_first,
-                only_second=paired.only_second,
-                neither=paired.neither,
-                difference=Figure(
-                    value=gap.value,
-                    low=gap.low,
-                    high=gap.high,
-                    n=gap.n,
-                    text=f"{100 * gap.value:+.1f} points",
-                    detail=f"Newcombe {100 * gap.low:+.1f} to {100 * gap.high:+.1f}, n = {gap.n:,}",
-                ),
-                p_value=paired.p_value,
-                p_text=_p_text("p", paired.p_value)
-                + (f"; {_p_text('Holm', p_value)}" if len(found) > 1 else ""),
-                unpaired=unpaired,
-                adjusted_p=p_value,
-                verdict=BOTH_GUESS if guess else judged.verdict,
-                verdict_text="" if guess else _verdict_text(judged),
-                judged=task.context_tokens == evidence.judged_tokens,
-                counts=task_status(evidence, task).discriminative is not False,
+            found.append(
+                Pairing(
+                    task=evidence.label(task),
+                    paired=paired_difference(one, two),
+                    unpaired=len(one.keys() ^ two.keys()),
+                    chance_floor=task.chance_floor,
+                    counts=task_status(evidence, task).discriminative is not False,
+                    judged=task.context_tokens == evidence.judged_tokens,
+                )
             )
-        )
-    return tuple(rows)
+    return judge_family(first, second, found)
 
 
 def headline(summaries: Sequence[PairSummary], evidence: Evidence) -> tuple[str, ...]:
@@ -155,37 +109,19 @@ def headline(summaries: Sequence[PairSummary], evidence: Evidence) -> tuple[str,
     return tuple(f"{one.text}." for one in summaries if (one.first, one.second) == wanted)
 
 
-def _both_guess(paired: PairedDifference, chance_floor: float) -> bool:
-    n = paired.difference.n
-    sides = (paired.both + paired.only_first, paired.both + paired.only_second)
-    return not any(is_discriminative(hits, n, chance_floor) for hits in sides)
-
-
 def _few(evidence: Evidence) -> bool:
     return len(main_arms(evidence)) == len(evidence.arm_names)
 
 
-def _p_text(name: str, p_value: float) -> str:
-    return f"{name} < 0.0001" if p_value < 1e-4 else f"{name} = {p_value:.2g}"
-
-
-def _verdict_text(judged: PairedComparison) -> str:
-    if judged.n_needed is not None:
-        return f"about {judged.n_needed:,} prompts would decide"
-    if judged.verdict in ("better", "worse") and judged.within_margin:
-        return f"by less than {100 * judged.margin:g} points"
-    return ""
-
-
 def _summary(rows: tuple[PairedRow, ...], evidence: Evidence) -> str:
-    counted = [row.verdict for row in rows if row.counts]
-    left_out = len(rows) - len(counted)
-    counts = ", ".join(f"{counted.count(v)} {v}" for v in VERDICTS if v in counted)
+    counted = sum(row.counts for row in rows)
+    left_out = len(rows) - counted
     lengths = {task.context_tokens for task in evidence.run.tasks}
-    tasks = f"{len(counted)} task{'' if len(counted) == 1 else 's'}"
+    tasks = f"{counted} task{'' if counted == 1 else 's'}"
     if len(lengths) > 1:
-        tasks = f"{len(counted)} pairs of task and length"
-    text = f"{rows[0].first} against {rows[0].second} on {tasks}: {counts or 'nothing to say'}"
+        tasks = f"{counted} pairs of task and length"
+    said = tally(rows) or "nothing to say"
+    text = f"{rows[0].first} against {rows[0].second} on {tasks}: {said}"
     if left_out:
         text += f"; {left_out} not discriminative and not counted"
     return text

@@ -1,0 +1,104 @@
+"""`gistbench compare`: run directories in, one page, one record and one Markdown file out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gistbench.report.compare.accuracy import accuracy_tables
+from gistbench.report.compare.costs import cost_tables
+from gistbench.report.compare.differing import alike, differing
+from gistbench.report.compare.flips import flip_groups
+from gistbench.report.compare.pages import compare_html, compare_markdown
+from gistbench.report.compare.pairing import arm_pairs, run_pairs
+from gistbench.report.compare.records import Comparison, RunPair
+from gistbench.report.compare.sides import cells, load_sides
+from gistbench.report.compare.standing import (
+    invalid,
+    notes,
+    run_checks,
+    run_titles,
+    standing_table,
+)
+from gistbench.storage import check_writable, write_atomically, write_json
+
+MOST_HEADLINES = 8
+HTML_FILE, JSON_FILE, MARKDOWN_FILE = "compare.html", "compare.json", "compare.md"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonPaths:
+    """Where a comparison was written."""
+
+    html: Path
+    json: Path
+    markdown: Path
+
+
+def compare(run_dirs: Sequence[Path], arms: Sequence[str] = ()) -> Comparison:
+    """Compare runs with the first of them.
+
+    Args:
+        run_dirs: What `gistbench run` or `gistbench merge` wrote, the reference first.
+        arms: Arms to compare: ``ARM``, or ``ARM:ARM`` with the reference's last. All that the
+            reference shares with another run, if none is named.
+
+    Raises:
+        UsageError: The runs cannot be read, or there is nothing to compare.
+    """
+    sides = load_sides(run_dirs)
+    labels = cells(sides)
+    pairs = arm_pairs(sides, arms)
+    compared = run_pairs(sides, pairs, labels)
+    accuracy = accuracy_tables(sides, pairs, compared, labels)
+    costs, rival_costs = cost_tables(sides, pairs)
+    others = [side.label for side in sides[1:]]
+    words = ["gistbench compare", *(shlex.quote(str(side.folder)) for side in sides)]
+    if arms:
+        words.append(f"--arms {shlex.quote(','.join(arms))}")
+    return Comparison(
+        title=f"{', '.join(others)} against {sides[0].label}",
+        command=" ".join(words),
+        runs=run_titles(sides),
+        invalid=invalid(sides),
+        headlines=_headlines(compared),
+        notes=notes(sides),
+        alike=alike(sides),
+        differing=differing(sides, labels),
+        standing=standing_table(sides),
+        checks=run_checks(sides),
+        accuracy=accuracy.main,
+        rivals=accuracy.rivals,
+        controls=accuracy.controls,
+        pairs=compared,
+        costs=costs,
+        rival_costs=rival_costs,
+        flips=flip_groups(sides, compared, labels),
+    )
+
+
+def _headlines(compared: Sequence[RunPair]) -> tuple[str, ...]:
+    """What the main arms' tests say, as many as a reader takes in at once."""
+    lines = [f"{found.text}." for found in compared if found.main]
+    more = len(lines) - MOST_HEADLINES
+    if more <= 0:
+        return tuple(lines)
+    return (*lines[:MOST_HEADLINES], f"And {more} more comparisons, prompt by prompt below.")
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> ComparisonPaths:
+    """Write `compare.html`, `compare.json` and `compare.md`, each whole or not at all.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    check_writable(folder)
+    paths = ComparisonPaths(
+        html=folder / HTML_FILE, json=folder / JSON_FILE, markdown=folder / MARKDOWN_FILE
+    )
+    write_json(paths.json, comparison)
+    write_atomically(paths.html, compare_html(comparison))
+    write_atomically(paths.markdown, compare_markdown(comparison))
+    return paths
