@@ -55,7 +55,8 @@ class BufferLayer(DynamicLayer):
             end: Row behind the last.
             length: Slots that are filled already.
         """
-        assert self._keys is not None and self._values is not None
+        assert self._keys is not None
+        assert self._values is not None
         part = BufferLayer(self.num_slots)
         part.lazy_initialization(self._keys, self._values)
         part._keys, part._values = self._keys[start:end], self._values[start:end]

@@ -10,16 +10,20 @@ from gistbench.metrics import format_bytes
 from gistbench.speed.savings_records import Arm, Filled, Probe
 
 
-class NothingFits(UsageError):
+class NothingFitsError(UsageError):
     """Not even one context fits a budget."""
 
 
 class Fillable(Protocol):
     """Something that brings contexts into memory and says what became of it."""
 
-    budget_bytes: int
-    device_bytes: int
-    """What the device could give to this process."""
+    @property
+    def budget_bytes(self) -> int:
+        """Of the device's memory, everything of this process included."""
+
+    @property
+    def device_bytes(self) -> int:
+        """What the device could give to this process."""
 
     def probe(self, contexts: int) -> Probe:
         """Really bring so many contexts into memory, from none, and let go of them."""
@@ -47,7 +51,7 @@ def fill(
         say: Told of every probe.
 
     Raises:
-        NothingFits: Not even one context does.
+        NothingFitsError: Not even one context does.
     """
     probes: list[Probe] = []
 
@@ -77,11 +81,10 @@ def fill(
             known.add(good)
             break
         bad = good
-        good = max(
-            (p.contexts for p in probes if p.outcome == "fits" and p.contexts < bad), default=0
-        )
+        below = (p.contexts for p in probes if p.outcome == "fits" and p.contexts < bad)
+        good = max(below, default=0)
     if good == 0:
-        raise NothingFits(_nothing_fits(device, probes[0]))
+        raise NothingFitsError(_nothing_fits(device, probes[0]))
     if bad is None:
         return Filled(arm=arm, fits=good, fails=None, ended_by="limit", probes=tuple(probes))
     ended_by = "budget" if device.device_bytes >= device.budget_bytes else "device"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -59,16 +60,14 @@ def measure_phases(
                     costs,
                     f"{contexts} contexts of {arm} alone",
                     subject,
-                    lambda arm=arm, contexts=contexts: _held_alone(
-                        subject, arm, contexts, meter, costs
-                    ),
+                    partial(_held_alone, subject, arm, contexts, meter, costs),
                 )
     for contexts in subject.settings.sizes:
         _or_skipped(
             costs,
             f"{contexts} contexts of both arms at once, whose times alternate,",
             subject,
-            lambda contexts=contexts: _in_turn(subject, contexts, costs),
+            partial(_in_turn, subject, contexts, costs),
         )
     keys = dict.fromkeys((*costs.memory, *costs.seconds))
     found = tuple(_cost(subject, key, costs) for key in sorted(keys, key=_order))
@@ -137,12 +136,13 @@ def _held_alone(subject: Subject, arm: Arm, contexts: int, meter: Meter, costs: 
         load(subject, arm, batch)
         ids = subject.questions(contexts)
         ask, decode = _answering(subject, arm, batch, ids)
-        for phase, work in (("question", ask), ("decode", decode)):
-            if phase == "decode":
-                subject.prepare(batch)
-            key = (arm, phase, contexts)
-            costs.memory[key] = _peak_of(meter, work)
-            costs.joules[key] = _energy_of(subject, meter, work, before=ask)
+        key = (arm, "question", contexts)
+        costs.memory[key] = _peak_of(meter, ask)
+        costs.joules[key] = _energy_of(subject, meter, ask)
+        subject.prepare(batch)
+        key = (arm, "decode", contexts)
+        costs.memory[key] = _peak_of(meter, decode)
+        costs.joules[key] = _energy_of(subject, meter, decode, before=ask)
     finally:
         let_go(subject.device, batch)
 
@@ -213,25 +213,27 @@ def _energy_of(
         meter: Of the device.
         work: To repeat.
         before: What each repetition starts from, if it changes; its energy counts too, so that
-            it is measured alone and taken off. Not needed where `work` is that itself.
+            it is measured alone and taken off.
     """
     least = subject.settings.energy_seconds
     if least == 0:
         return NO_ENERGY
-    if before is None or before is work:
+    if before is None:
         return _repeated(subject, meter, work, least)
 
     def both() -> None:
         before()
         work()
 
-    together, alone = (
-        _repeated(subject, meter, both, least),
-        _repeated(subject, meter, before, least),
-    )
+    together = _repeated(subject, meter, both, least)
+    alone = _repeated(subject, meter, before, least)
     if isinstance(together, NotMeasured):
         return together
-    return alone if isinstance(alone, NotMeasured) else max(0.0, together - alone)
+    if isinstance(alone, NotMeasured):
+        return alone
+    if together <= alone:
+        return NotMeasured(not_measured="too little energy for the device's counter")
+    return together - alone
 
 
 def _repeated(

@@ -68,7 +68,7 @@ def speed_of_decoding(
     place = "cuda:0" if device == "cuda" else "cpu"
     say("measuring the device's own rates")
     rates = measure_rates(place, getattr(torch, settings.dtype))
-    about = about(settings, command, place)
+    start = about(settings, command, place)
     done: list[DecodingSpeed] = []
     skipped: list[SkippedSide] = []
 
@@ -93,7 +93,7 @@ def speed_of_decoding(
         if device == "cuda":
             torch.cuda.empty_cache()
         record = SpeedRecord(
-            **about, base=base, rates=rates, decoding=tuple(done), skipped=tuple(skipped)
+            **start, base=base, rates=rates, decoding=tuple(done), skipped=tuple(skipped)
         )
         write_json(output, record)
     assert record is not None

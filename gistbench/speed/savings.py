@@ -15,7 +15,7 @@ from gistbench.metrics import format_bytes
 from gistbench.models.random_weights import architecture_config
 from gistbench.records import NotMeasured
 from gistbench.speed.budget import AnsweredContexts, StoredContexts
-from gistbench.speed.filling import NothingFits, fill
+from gistbench.speed.filling import NothingFitsError, fill
 from gistbench.speed.meter import Meter
 from gistbench.speed.phases import ARMS, measure_phases
 from gistbench.speed.rates import measure_rates
@@ -155,7 +155,7 @@ def _filled(
             filled = fill(
                 device, arm, tolerance=settings.tolerance, most=settings.most_contexts, say=tell
             )
-        except NothingFits as error:
+        except NothingFitsError as error:
             return NotMeasured(not_measured=str(error))
         found.append(filled)
     return tuple(found)

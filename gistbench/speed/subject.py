@@ -85,7 +85,8 @@ class Subject:
         model = cast(Any, self.model)
         row = model.get_input_embeddings().weight[0]
         matrices = 1 if self.sizes.tied else 2
-        return lora + matrices * len(self.loaded.gist_ids) * row.numel() * row.element_size()
+        rows = matrices * len(self.loaded.gist_ids)
+        return lora + rows * int(row.numel() * row.element_size())
 
     @property
     def sizes(self) -> Architecture:
