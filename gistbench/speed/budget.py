@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gistbench.models.memory import OUT_OF_MEMORY, is_out_of_memory
+from gistbench.models.memory import began_out_of_memory
 from gistbench.records import NotMeasured
 from gistbench.speed.held import HeldBatch, block, places_in
 from gistbench.speed.meter import Meter
@@ -48,8 +48,8 @@ class StoredContexts:
                 if contexts > 1:
                     self.subject.read_into(self.arm, places_in(held[-1]))
             used = measured(self.meter)
-        except OUT_OF_MEMORY as error:
-            if not is_out_of_memory(error):
+        except RuntimeError as error:
+            if not began_out_of_memory(error):
                 raise
         finally:
             held.clear()
@@ -93,8 +93,8 @@ class AnsweredContexts:
                 self.subject.prepare(made)
                 decode_seconds = self.subject.seconds(lambda: self.subject.decode(made))
             used = measured(self.meter)
-        except OUT_OF_MEMORY as error:
-            if not is_out_of_memory(error):
+        except RuntimeError as error:
+            if not began_out_of_memory(error):
                 raise
         finally:
             let_go(self.subject.device, *((batch,) if batch is not None else ()))

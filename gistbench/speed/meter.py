@@ -9,7 +9,7 @@ from typing import Self
 import torch
 
 from gistbench.measurement import NvmlDevice, synchronize
-from gistbench.measurement.nvml import cuda_uuid, describe
+from gistbench.measurement.nvml import cuda_index, cuda_uuid, describe
 from gistbench.records import Count, NotMeasured, Quantity
 
 NO_GPU = NotMeasured(
@@ -34,9 +34,12 @@ class Meter:
     whatever other processes did meanwhile.
     """
 
-    def __init__(self, device: str, nvml: NvmlDevice | NotMeasured) -> None:
+    def __init__(
+        self, device: str, nvml: NvmlDevice | NotMeasured, *, is_late: bool = False
+    ) -> None:
         self.device = device
         self._nvml = nvml
+        self._is_late = is_late
         self._baseline = 0 if isinstance(nvml, NotMeasured) else nvml.memory().used_bytes
 
     @classmethod
@@ -44,7 +47,9 @@ class Meter:
         """Find the device; asking torch for its UUID makes no CUDA context."""
         if not device.startswith("cuda"):
             return cls(device, NO_GPU)
-        return cls(device, NvmlDevice.open(cuda_uuid(torch, device)))
+        found = NvmlDevice.open(cuda_uuid(torch, device))
+        is_late = torch._C._cuda_hasPrimaryContext(cuda_index(torch, device))
+        return cls(device, found, is_late=is_late)
 
     def close(self) -> None:
         """Release NVML."""
@@ -58,10 +63,12 @@ class Meter:
             return f"not at all: {self._nvml.not_measured}"
         if self._of_process() is not None:
             return "NVML's figure of this process, CUDA's own memory included"
-        return (
-            "the growth of NVML's figure of the device since before this process used it, CUDA's "
-            "own memory included (NVML lists no single processes here)"
+        own = (
+            "since this process began to measure, CUDA's own memory LEFT OUT"
+            if self._is_late
+            else "since before this process used it, CUDA's own memory included"
         )
+        return f"the growth of NVML's figure of the device {own} (it lists no processes here)"
 
     def used(self) -> Count:
         """Bytes that this process holds on the device now."""

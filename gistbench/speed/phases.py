@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from gistbench.models.memory import OUT_OF_MEMORY, is_out_of_memory
+from gistbench.models.memory import began_out_of_memory
 from gistbench.records import Count, NotMeasured, Quantity
 from gistbench.speed.budget import load
 from gistbench.speed.held import HeldBatch, block, places_in
@@ -82,8 +82,8 @@ def _order(key: Key) -> tuple[int, int, int]:
 def _or_skipped(costs: Costs, what: str, subject: Subject, work: Callable[[], None]) -> None:
     try:
         work()
-    except OUT_OF_MEMORY as error:
-        if not is_out_of_memory(error):
+    except RuntimeError as error:
+        if not began_out_of_memory(error):
             raise
         costs.skipped.append(f"{what} do not fit on this GPU")
     let_go(subject.device)

@@ -17,7 +17,7 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#$])")
 
 def html_page(card: Scorecard) -> str:
     """One self-contained file: no script, no network, charts inline."""
-    environment = _environment(_for_html)
+    environment = page_environment(for_html)
     return environment.get_template("scorecard.html.j2").render(
         card=card,
         depth_charts=[
@@ -32,11 +32,11 @@ def html_page(card: Scorecard) -> str:
 
 def markdown_page(card: Scorecard) -> str:
     """The same figures for a pull request or a model card."""
-    text = _environment(_for_markdown).get_template("scorecard.md.j2").render(card=card)
+    text = page_environment(for_markdown).get_template("scorecard.md.j2").render(card=card)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _environment(finalize: object) -> Environment:
+def page_environment(finalize: object) -> Environment:
     """Autoescape is on; whatever a template prints goes through `finalize` first."""
     environment = Environment(
         loader=PackageLoader("gistbench.report.page", "templates"),
@@ -50,11 +50,12 @@ def _environment(finalize: object) -> Environment:
     return environment
 
 
-def _for_html(value: object) -> object:
+def for_html(value: object) -> object:
+    """What an HTML template prints: markup as it is, anything else made visible."""
     return value if isinstance(value, Markup) else visible(str(value))
 
 
-def _for_markdown(value: object) -> Markup:
+def for_markdown(value: object) -> Markup:
     """Backslash-escape what Markdown or HTML would act on; one line stays one line."""
     if isinstance(value, Markup):
         return value
