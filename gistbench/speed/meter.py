@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -48,7 +48,8 @@ class Meter:
         if not device.startswith("cuda"):
             return cls(device, NO_GPU)
         found = NvmlDevice.open(cuda_uuid(torch, device))
-        is_late = torch._C._cuda_hasPrimaryContext(cuda_index(torch, device))
+        has_context: Any = getattr(torch._C, "_cuda_hasPrimaryContext")  # noqa: B009
+        is_late = bool(has_context(cuda_index(torch, device)))
         return cls(device, found, is_late=is_late)
 
     def close(self) -> None:

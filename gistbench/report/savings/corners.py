@@ -56,9 +56,9 @@ def quantities(record: SavingsRecord) -> Iterator[Saved]:
         yield _steady(record, size)
     yield _timed(record, "compress", 1, "read a context")
     for size in sizes:
-        yield _timed(record, "question", size, f"read the questions of {_contexts(size)}")
+        yield _timed(record, "question", size, f"read the questions of {number_of(size)}")
     for size in sizes:
-        yield _timed(record, "decode", size, f"a decoding step of {_contexts(size)}")
+        yield _timed(record, "decode", size, f"a decoding step of {number_of(size)}")
     for size in sizes:
         yield _energy(record, size)
     yield _filled(record, "stored", "contexts stored within the budget")
@@ -66,7 +66,8 @@ def quantities(record: SavingsRecord) -> Iterator[Saved]:
     yield _rate(record)
 
 
-def _contexts(number: int) -> str:
+def number_of(number: int) -> str:
+    """So many contexts, in words."""
     return f"{number:,} context{'s' if number != 1 else ''}"
 
 
@@ -101,7 +102,7 @@ def _phases(
 
 
 def _steady(record: SavingsRecord, size: int) -> Saved:
-    saved = Saved(f"allocated with {_contexts(size)} held", "less", format_bytes)
+    saved = Saved(f"allocated with {number_of(size)} held", "less", format_bytes)
     for corner, cost in _phases(record, "steady", size):
         saved.values[corner] = cost.torch_allocated_bytes
         saved.floors[corner] = cost.floor_bytes
@@ -125,7 +126,7 @@ def _timed(record: SavingsRecord, phase: SavingsPhase, size: int, label: str) ->
 
 
 def _energy(record: SavingsRecord, size: int) -> Saved:
-    saved = Saved(f"energy of an answered token, {_contexts(size)}", "less", _joules)
+    saved = Saved(f"energy of an answered token, {number_of(size)}", "less", _joules)
     for corner, decode in _phases(record, "decode", size):
         question = dict(_phases(record, "question", size)).get(corner)
         parts = [decode.joules, question.joules if question else decode.joules]

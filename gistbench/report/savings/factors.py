@@ -13,6 +13,9 @@ from gistbench.report.statistics import paired_ratio
 SLACK = 1.001
 """Allocators round, and floors count no rounding."""
 
+COSTS = 0.995
+"""Below this, a step costs; above it, what little it costs is noise."""
+
 NOT_THERE = "not asked for in this measurement"
 
 
@@ -51,6 +54,10 @@ class Factor:
             parts.append(f"{format_ratio(self.low)} to {high}")
         if self.floor is not None:
             parts.append(f"floor ratio {format_ratio(self.floor)}")
+            if self.broken:
+                parts.append("BROKEN: above its floor ratio")
+            elif self.value > self.floor * SLACK:
+                parts.append("above it by no more than the interval leaves open")
         return "; ".join(parts)
 
 
@@ -126,6 +133,9 @@ class Apart:
             return first
         if isinstance(second, NotMeasured):
             return second
+        steps = [each for each in (*self.gists, *self.nf4) if isinstance(each, Factor)]
+        if any(step.value < COSTS for step in steps):
+            return NotMeasured(not_measured="one of the two costs where the other saves")
         whole = math.log(self.both.value)
         return math.log(first.value) / whole, math.log(second.value) / whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gistbench.metrics import (
     format_bytes,
@@ -14,7 +14,7 @@ from gistbench.metrics import (
 from gistbench.records import NotMeasured
 from gistbench.report.savings.break_even import BreakEven, Rival, break_even
 from gistbench.report.savings.card import Chart, Curve, CurvePoint, PageSection
-from gistbench.report.savings.corners import ARMS, Corner, Saved, phase_of, quantities
+from gistbench.report.savings.corners import ARMS, Corner, Saved, number_of, phase_of, quantities
 from gistbench.report.savings.factors import NOT_THERE, Apart, Factor, apart, factor
 from gistbench.report.sections.figures import absent
 from gistbench.report.sections.tables import Group, metric_table
@@ -71,16 +71,13 @@ def broken_figures(record: SavingsRecord) -> tuple[str, ...]:
 def headline(record: SavingsRecord) -> PageSection:
     """Gists against full context, at each precision."""
     names = names_of(record)
-    rows = []
-    for saved in quantities(record):
-        if not saved.values:
-            continue
-        cells = [_ratio(factor(saved, (q, "full"), (q, "gist"))) for q in names]
-        rows.append((_sense(saved), cells, ""))
     table = metric_table(
-        "Gists over full context: how many times less of a cost, or more of a rate",
+        "Gists over full context, both in one process and in turn",
         list(names.values()),
-        [("both arms of a precision in one process, in turn", rows)] if rows else [],
+        _by_sense(
+            record,
+            lambda saved: [_ratio(factor(saved, (q, "full"), (q, "gist"))) for q in names],
+        ),
     )
     return PageSection(
         id="ratios",
@@ -94,8 +91,18 @@ def headline(record: SavingsRecord) -> PageSection:
     )
 
 
-def _sense(saved: Saved) -> str:
-    return f"{saved.label}, {saved.better}"
+def _by_sense(record: SavingsRecord, cells: Callable[[Saved], list[Figure]]) -> list[Group]:
+    """Costs, of which less is wanted, and what is wanted more of."""
+    groups: list[Group] = []
+    for better, title in (("less", "times less of a cost"), ("more", "times more")):
+        rows = [
+            (saved.label, cells(saved), "")
+            for saved in quantities(record)
+            if saved.better == better and saved.values
+        ]
+        if rows:
+            groups.append((title, rows))
+    return groups
 
 
 def _ratio(found: Factor | NotMeasured) -> Figure:
@@ -106,7 +113,7 @@ def _ratio(found: Factor | NotMeasured) -> Figure:
         low=found.low,
         high=found.high,
         text=f"{found.value:.4g}x",
-        detail=found.detail + ("; BROKEN: above its floor ratio" if found.broken else ""),
+        detail=found.detail,
         badge="INVALID" if found.broken else "",
     )
 
@@ -116,14 +123,11 @@ def attribution(record: SavingsRecord) -> PageSection | None:
     if len(record.precisions) < 2:
         return None
     plain = names_of(record)["none"]
-    corners, factors = [], []
-    for saved in quantities(record):
-        if not saved.values:
-            continue
-        cells = [_value(saved, (q, arm)) for q in ("none", "nf4") for arm in ARMS]
-        corners.append((saved.label, cells, ""))
-        found = apart(saved)
-        factors.append((_sense(saved), _apart_cells(found), ""))
+    corners = [
+        (saved.label, [_value(saved, (q, arm)) for q in ("none", "nf4") for arm in ARMS], "")
+        for saved in quantities(record)
+        if saved.values
+    ]
     values = metric_table(
         "The four corners",
         [f"{name}, {arm}" for name in (plain, "NF4") for arm in FULL_GIST],
@@ -137,10 +141,10 @@ def attribution(record: SavingsRecord) -> PageSection | None:
             "NF4 in full context",
             "then gists",
             "both",
-            "gists' share",
-            "NF4's share",
+            "gists' share, first and second",
+            "NF4's share, first and second",
         ],
-        [("times less of a cost, or more of a rate", factors)],
+        _by_sense(record, lambda saved: _apart_cells(apart(saved))),
     )
     return PageSection(
         id="apart",
@@ -170,7 +174,7 @@ def _apart_cells(found: Apart) -> list[Figure]:
             cells.append(absent(share.not_measured))
         else:
             first, second = (format_percent(part) for part in share)
-            cells.append(Figure(text=f"{first}, {second}", detail="taken first, taken second"))
+            cells.append(Figure(text=f"{first}, {second}"))
     return cells
 
 
@@ -237,7 +241,7 @@ def _phase_label(phase: str, contexts: int) -> str:
         "question": "read the questions of {}",
         "decode": "decode the answers of {}",
     }
-    return words[phase].format(f"{contexts:,} context{'s' if contexts != 1 else ''}")
+    return words[phase].format(number_of(contexts))
 
 
 def _phase_cell(value: object, form: object) -> Figure:
@@ -412,7 +416,7 @@ def _rate_chart(record: SavingsRecord, size: str) -> Chart | None:
             label,
             [
                 (
-                    f"{probe.contexts:,} contexts",
+                    number_of(probe.contexts),
                     [
                         Figure(value=rate, text=format_rate(rate)),
                         Figure(value=probe.used_bytes, text=format_bytes(probe.used_bytes or 0)),
@@ -442,7 +446,7 @@ def _probe_tables(record: SavingsRecord) -> list[MetricTable]:
             found: tuple[Filled, ...] | NotMeasured | None = getattr(precision, part)
             for filled in found if isinstance(found, tuple) else ():
                 rows = [
-                    (f"{probe.contexts:,} contexts", [Figure(text=probe.outcome), _used(probe)], "")
+                    (number_of(probe.contexts), [Figure(text=probe.outcome), _used(probe)], "")
                     for probe in filled.probes
                 ]
                 name = names_of(record)[precision.quantization]
@@ -467,7 +471,7 @@ def questions(record: SavingsRecord) -> PageSection | None:
         rows = []
         for size in sizes:
             cells = [_break_even_cell(break_even(precision, size, rival)) for rival, _ in RIVALS]
-            label = f"{size:,} context{'s' if size != 1 else ''} answered together"
+            label = f"{number_of(size)} answered together"
             rows.append((label, cells, ""))
         if precision.phases is not None:
             groups.append((names_of(record)[precision.quantization], rows))
