@@ -13,8 +13,8 @@ from gistbench.report.statistics import paired_ratio
 SLACK = 1.001
 """Allocators round, and floors count no rounding."""
 
-COSTS = 0.995
-"""Below this, a step costs; above it, what little it costs is noise."""
+COSTS = 0.01
+"""A step that loses more than this share of the whole saving costs; less is noise."""
 
 NOT_THERE = "not asked for in this measurement"
 
@@ -100,48 +100,26 @@ def _floor(saved: Saved, first: Corner, second: Corner) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """A saving from full context in bf16 to gists in NF4, and whose it is.
+    """A saving from full context in bf16 to gists in NF4, in both orders of its two steps.
 
-    Both orders of attribution are told, since neither is the right one: what the second step finds
-    is what the first has left.
+    What the second step finds is what the first has left, so neither order is the right one.
 
     Attributes:
         gists: At each precision: not quantised, NF4.
         nf4: In each arm: full, gist.
         both: Together.
+        shares: Of the whole: gists first, NF4 after them; NF4 first, gists after it. The two of an
+            order sum to 1. A text where there is nothing to share, saying why.
     """
 
     gists: tuple[Factor | NotMeasured, Factor | NotMeasured]
     nf4: tuple[Factor | NotMeasured, Factor | NotMeasured]
     both: Factor | NotMeasured
-
-    def share(self, of: str) -> tuple[float, float] | NotMeasured:
-        """Of the saving's logarithm: where this one is taken first, and where it is taken second.
-
-        One taken first and the other taken second sum to 1.
-
-        Args:
-            of: gists or nf4.
-        """
-        if isinstance(self.both, NotMeasured):
-            return self.both
-        if self.both.value <= 1:
-            return NotMeasured(not_measured="together they save nothing")
-        # First at the dear end: gists while the weights are not quantised, NF4 in full context.
-        first, second = self.gists if of == "gists" else self.nf4
-        if isinstance(first, NotMeasured):
-            return first
-        if isinstance(second, NotMeasured):
-            return second
-        steps = [each for each in (*self.gists, *self.nf4) if isinstance(each, Factor)]
-        if any(step.value < COSTS for step in steps):
-            return NotMeasured(not_measured="one of the two costs where the other saves")
-        whole = math.log(self.both.value)
-        return math.log(first.value) / whole, math.log(second.value) / whole
+    shares: tuple[float, float, float, float] | NotMeasured | str
 
 
 def apart(saved: Saved) -> Apart:
-    """The five factors of a quantity."""
+    """The five factors of a quantity, and whose the saving is."""
     return Apart(
         gists=(
             factor(saved, ("none", "full"), ("none", "gist")),
@@ -152,4 +130,31 @@ def apart(saved: Saved) -> Apart:
             factor(saved, ("none", "gist"), ("nf4", "gist")),
         ),
         both=factor(saved, ("none", "full"), ("nf4", "gist")),
+        shares=_shares(saved),
     )
+
+
+def _shares(saved: Saved) -> tuple[float, float, float, float] | NotMeasured | str:
+    """Each step's part: of the difference for costs, which add up; of the logarithm for the rest,
+    which multiplies."""
+    corners: tuple[Corner, ...] = (
+        ("none", "full"),
+        ("none", "gist"),
+        ("nf4", "full"),
+        ("nf4", "gist"),
+    )
+    found = []
+    for corner in corners:
+        value = saved.values.get(corner, NotMeasured(not_measured=NOT_THERE))
+        if isinstance(value, NotMeasured):
+            return value
+        found.append(-value if saved.better == "less" else math.log(value))
+    start, gists, nf4, end = found
+    steps = (gists - start, end - gists, nf4 - start, end - nf4)
+    whole = end - start
+    if whole <= 0:
+        return "together they save nothing"
+    if min(steps) < -COSTS * whole:
+        return "one of the two costs where the other saves"
+    first, second, third, fourth = (step / whole for step in steps)
+    return first, second, third, fourth

@@ -133,7 +133,7 @@ def attribution(record: SavingsRecord) -> PageSection | None:
         [f"{name}, {arm}" for name in (plain, "NF4") for arm in FULL_GIST],
         [("value", corners)],
     )
-    shares = metric_table(
+    steps = metric_table(
         f"From full context in {plain} to gists in NF4, step by step, in both orders",
         [
             f"gists in {plain}",
@@ -141,41 +141,44 @@ def attribution(record: SavingsRecord) -> PageSection | None:
             "NF4 in full context",
             "then gists",
             "both",
-            "gists' share, first and second",
-            "NF4's share, first and second",
         ],
         _by_sense(record, lambda saved: _apart_cells(apart(saved))),
+    )
+    whose = metric_table(
+        "Whose saving it is: each step's share of the whole, in both orders",
+        ["gists first", "NF4 after them", "NF4 first", "gists after it"],
+        _by_sense(record, lambda saved: _share_cells(apart(saved))),
     )
     return PageSection(
         id="apart",
         title="Gists and NF4 apart",
         lead=(
-            "Each order multiplies to the same whole. A share is a step's part of the whole's "
-            "logarithm, in the one order and in the other: what the second step finds is what "
-            "the first has left, so neither number alone is the share.",
+            "What the second step finds is what the first has left: both orders are shown, and "
+            "each multiplies to the same whole. Shares are of the difference for costs, which add "
+            "up, and of the logarithm for contexts and rates, which multiply.",
             "The two precisions ran one after the other, not in turn; multiples between them have "
             "no interval.",
         ),
-        tables=(values, shares),
+        tables=(values, steps, whose),
     )
 
 
 def _apart_cells(found: Apart) -> list[Figure]:
     steps = (found.gists[0], found.nf4[1], found.nf4[0], found.gists[1], found.both)
-    cells = [
+    return [
         absent(each.not_measured)
         if isinstance(each, NotMeasured)
         else Figure(value=each.value, text=f"{each.value:.4g}x")
         for each in steps
     ]
-    for of in ("gists", "nf4"):
-        share = found.share(of)
-        if isinstance(share, NotMeasured):
-            cells.append(absent(share.not_measured))
-        else:
-            first, second = (format_percent(part) for part in share)
-            cells.append(Figure(text=f"{first}, {second}"))
-    return cells
+
+
+def _share_cells(found: Apart) -> list[Figure]:
+    if isinstance(found.shares, NotMeasured):
+        return [absent(found.shares.not_measured)] * 4
+    if isinstance(found.shares, str):
+        return [Figure(text="N/A", not_measured=found.shares, not_applicable=True)] * 4
+    return [Figure(value=share, text=format_percent(share)) for share in found.shares]
 
 
 def _value(saved: Saved, corner: Corner) -> Figure:
