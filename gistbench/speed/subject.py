@@ -261,8 +261,8 @@ def let_go(device: str, *batches: HeldBatch) -> None:
     """Free batches, and what nothing refers to any more."""
     for batch in batches:
         batch.close()
-    gc.collect()
     if device.startswith("cuda"):
+        gc.collect()
         synchronize(device)
         # Each capture stream has a workspace of its own, which cuBLAS keeps.
         torch._C._cuda_clearCublasWorkspaces()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from gistbench.speed import budget, savings
 from gistbench.speed.budget import AnsweredContexts, StoredContexts
 from gistbench.speed.filling import fill
 from gistbench.speed.meter import NO_GPU, Memory, Meter
-from gistbench.speed.rates import measure_rates
+from gistbench.speed.records import Rates
 from gistbench.speed.savings import measure_part, measure_savings
 from gistbench.speed.savings_records import PrecisionSavings, SavingsRecord
 from gistbench.speed.savings_settings import SavingsConfig
@@ -28,6 +29,19 @@ from gistbench.storage import read_json
 CONTEXT, GISTS, QUESTION, NEW = 40, 3, 5, 6
 TOKEN = 2 * 2 * 2 * 16 * 4
 """Keys and values of a token: two layers, two heads of 16, float32."""
+
+RATES = Rates(
+    matrix_operations_per_second=1e11,
+    matrix_size=512,
+    matrix_dtype="float32",
+    copy_bytes_per_second=1e10,
+    copy_bytes=2**26,
+)
+
+
+@pytest.fixture(autouse=True)
+def rates_need_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(savings, "measure_rates", lambda *_: RATES)
 
 
 @pytest.fixture
@@ -51,6 +65,24 @@ def settings(tiny_base: Path) -> Callable[..., SavingsConfig]:
     return make
 
 
+@pytest.fixture
+def square_base(tmp_path: Path) -> Path:
+    """A configuration whose matrices 4-bit kernels of every CPU take."""
+    fields = {
+        "model_type": "llama",
+        "vocab_size": 90,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    folder = tmp_path / "square"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(fields))
+    return folder
+
+
 def measure(settings: SavingsConfig, folder: Path, **options: Any) -> SavingsRecord:
     record = measure_savings(settings, folder, device="cpu", command="gistbench", **options)
     assert read_json(folder / "savings.json", SavingsRecord) == record
@@ -58,8 +90,7 @@ def measure(settings: SavingsConfig, folder: Path, **options: Any) -> SavingsRec
 
 
 def subject_of(settings: SavingsConfig, quantization: Any = "none") -> Subject:
-    rates = measure_rates("cpu", torch.float32)
-    return Subject.load(settings, quantization, rates, "cpu")
+    return Subject.load(settings, quantization, RATES, "cpu")
 
 
 class CountingMeter(Meter):
@@ -268,10 +299,9 @@ def test_one_precision_that_does_not_fit_leaves_the_rest_measured(
 
 
 def test_full_context_is_answered_by_the_base_model_s_own_weights(
-    settings: Callable[..., SavingsConfig], tiny_base: Path
+    settings: Callable[..., SavingsConfig], square_base: Path
 ) -> None:
-    pytest.importorskip("bitsandbytes")
-    subject = subject_of(settings(), "nf4")
+    subject = subject_of(settings(base=str(square_base)), "nf4")
     lora = [w for name, w in subject.model.named_parameters() if ".lora_" in name]
     assert lora
     with torch.no_grad():
@@ -296,9 +326,13 @@ def test_full_context_is_answered_by_the_base_model_s_own_weights(
 
 
 def test_an_interrupted_measurement_goes_on_where_it_stopped(
-    settings: Callable[..., SavingsConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., SavingsConfig],
+    square_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = settings(quantizations="none,nf4", parts="phases,stored")
+    chosen = {"base": str(square_base), "contexts": 1, "rounds": 1}
+    wanted = settings(**chosen, quantizations="none,nf4", parts="phases,stored")
     sound, parts = savings.measure_part, []
 
     def stops(subject: Any, meter: Any, part: Any, *rest: Any) -> Any:
@@ -318,7 +352,7 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(
     parts.clear()
     assert measure(wanted, tmp_path) == record
     assert parts == []
-    joined = measure(settings(parts="answered"), tmp_path)
+    joined = measure(settings(**chosen, parts="answered"), tmp_path)
     assert parts == [("none", "answered")]
     assert joined.settings["quantizations"] == ["none", "nf4"]
     assert joined.settings["parts"] == ["phases", "stored", "answered"]

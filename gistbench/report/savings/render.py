@@ -122,7 +122,7 @@ def _environment(where: Provenance, base: SpeedBase, rates: Rates | None) -> tup
             (
                 "Rates of the floors",
                 f"{product} ({rates.matrix_dtype}, {rates.matrix_size} square), copy {copy}, "
-                "measured in the same process",
+                "measured beside what they are held to",
             ),
         )
     return tuple(Line(label=label, text=text) for label, text in rows)
