@@ -8,11 +8,11 @@ from statistics import median
 from gistbench.metrics import format_bytes, format_count, format_ratio, format_seconds
 from gistbench.records import NotMeasured
 from gistbench.report.savings.card import Chart, Curve, CurvePoint, PageSection
-from gistbench.report.savings.sections import precision_name
+from gistbench.report.savings.naming import precision_name
 from gistbench.report.sections.figures import absent
 from gistbench.report.sections.tables import Group, metric_table
 from gistbench.report.shown import Figure
-from gistbench.speed.savings_records import LengthsRecord, LongRead, PrecisionReads
+from gistbench.speed.savings_records import LengthsRecord, LongRead, PrecisionReads, Way
 
 WAYS = {"once": "at once", "chunked": "in chunks", "segments": "in segments"}
 
@@ -37,6 +37,7 @@ def reads(record: LengthsRecord) -> PageSection:
                 ("allocated by torch, peak", _peak),
                 ("peak over weights, keys and values", _over_needed),
                 ("peak over that of the shortest read in the same way", _over_shortest(precision)),
+                ("peak over that of the shortest read at once", _over_shortest(precision, "once")),
                 ("slots kept", _kept),
             )
         ]
@@ -115,9 +116,14 @@ def _over_needed(read: LongRead) -> Figure:
     )
 
 
-def _over_shortest(precision: PrecisionReads) -> Callable[[LongRead], Figure]:
+def _over_shortest(
+    precision: PrecisionReads, way: Way | None = None
+) -> Callable[[LongRead], Figure]:
     def cell(read: LongRead) -> Figure:
-        first = next(item for item in precision.reads if item.way == read.way)
+        wanted = way or read.way
+        first = next((item for item in precision.reads if item.way == wanted), None)
+        if first is None:
+            return absent("nothing was read at once")
         if isinstance(read.peak_bytes, NotMeasured):
             return absent(read.peak_bytes.not_measured)
         if isinstance(first.peak_bytes, NotMeasured):

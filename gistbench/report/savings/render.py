@@ -12,9 +12,12 @@ from gistbench.metrics import format_bytes
 from gistbench.records import Provenance
 from gistbench.report.page.curves import curve_chart
 from gistbench.report.page.pages import for_html, for_markdown, page_environment
-from gistbench.report.savings import sections
+from gistbench.report.savings.budget_sections import budget
 from gistbench.report.savings.card import SpeedCard
 from gistbench.report.savings.long_reads import reads
+from gistbench.report.savings.naming import names_of, precision_name
+from gistbench.report.savings.phase_sections import key_values, phases, questions
+from gistbench.report.savings.ratio_sections import attribution, broken_figures, headline
 from gistbench.report.shown import Figure, Line
 from gistbench.speed.records import Rates, SpeedBase
 from gistbench.speed.savings_records import LengthsRecord, SavingsRecord
@@ -50,18 +53,18 @@ def render_lengths(folder: Path) -> tuple[SpeedCard, Path]:
 def savings_card(record: SavingsRecord) -> SpeedCard:
     """Every figure of the page on what gists buy."""
     found = (
-        sections.headline(record),
-        sections.budget(record),
-        sections.questions(record),
-        sections.attribution(record),
-        sections.phases(record),
-        sections.key_values(record),
+        headline(record),
+        budget(record),
+        questions(record),
+        attribution(record),
+        phases(record),
+        key_values(record),
     )
     settings = record.settings
     asked = {"none", "nf4"} - {p.quantization for p in record.precisions}
     notes = [f"Accuracy: NOT MEASURED. {record.accuracy.not_measured.capitalize()}."]
     adapter = [
-        f"{format_bytes(p.adapter_bytes)} ({sections.names_of(record)[p.quantization]})"
+        f"{format_bytes(p.adapter_bytes)} ({names_of(record)[p.quantization]})"
         for p in record.precisions
     ]
     notes.append(
@@ -69,13 +72,13 @@ def savings_card(record: SavingsRecord) -> SpeedCard:
         f"What only gists need of them, {' and '.join(adapter)}, counts in both arms."
     )
     if asked:
-        names = " and ".join(sections.precision_name(q, record.base.dtype) for q in sorted(asked))
+        names = " and ".join(precision_name(q, record.base.dtype) for q in sorted(asked))
         notes.append(f"Not in this record: {names}; gists and NF4 cannot be told apart.")
     return SpeedCard(
         kind="What gists buy",
         title=f"{record.base.name}, {settings['context_tokens']:,} tokens",
         created=record.created,
-        broken=sections.broken_figures(record),
+        broken=broken_figures(record),
         notes=tuple(notes),
         sections=tuple(section for section in found if section is not None),
         environment=_environment(record.provenance, record.base, record.rates),
