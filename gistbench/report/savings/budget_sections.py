@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from gistbench.metrics import (
-    format_bytes,
-    format_count,
-    format_rate,
-)
+from gistbench.metrics import format_bytes, format_count, format_rate
 from gistbench.records import NotMeasured
 from gistbench.report.savings.card import Chart, Curve, CurvePoint, PageSection
-from gistbench.report.savings.corners import ARMS, number_of
+from gistbench.report.savings.corners import ARMS, number_of, rates_of
 from gistbench.report.savings.naming import FULL_GIST, names_of
 from gistbench.report.sections.figures import absent
 from gistbench.report.sections.tables import Group, metric_table
 from gistbench.report.shown import Figure, MetricTable
 from gistbench.speed.savings_records import (
+    BudgetRounds,
     Filled,
     PrecisionSavings,
     Probe,
@@ -89,20 +86,22 @@ def _rate_rows(precision: PrecisionSavings) -> list[tuple[str, list[Figure], str
     if isinstance(found, NotMeasured) or found is None:
         reason = found.not_measured if found is not None else ""
         return [("tokens a second", [absent(reason)] * 2, "")]
-    rows: list[tuple[str, list[Figure], str]] = []
-    cells = {"steps": [], "all": [], "batch": []}  # type: dict[str, list[Figure]]
-    for side in found:
-        tokens = side.contexts * side.steps
-        steps = [tokens / seconds for seconds in side.decode_seconds]
-        pairs = zip(side.question_seconds, side.decode_seconds, strict=True)
-        whole = [(tokens + side.contexts) / (q + d) for q, d in pairs]
-        cells["steps"].append(_rate_cell(steps))
-        cells["all"].append(_rate_cell(whole))
-        cells["batch"].append(Figure(value=side.contexts, text=format_count(side.contexts)))
-    rows.append(("tokens a second, steps alone", cells["steps"], ""))
-    rows.append(("tokens a second, questions read too", cells["all"], "beside it"))
-    rows.append(("contexts in the batch", cells["batch"], ""))
-    return rows
+    batches = [Figure(value=side.contexts, text=format_count(side.contexts)) for side in found]
+    return [
+        ("tokens a second, steps alone", [_rate_cell(rates_of(side)) for side in found], ""),
+        (
+            "tokens a second, questions read too",
+            [_rate_cell(_whole_rates(side)) for side in found],
+            "the first token of each answer counts here",
+        ),
+        ("contexts in the batch", batches, ""),
+    ]
+
+
+def _whole_rates(side: BudgetRounds) -> list[float]:
+    tokens = side.contexts * (side.steps + 1)
+    pairs = zip(side.question_seconds, side.decode_seconds, strict=True)
+    return [tokens / (question + decode) for question, decode in pairs]
 
 
 def _rate_cell(rates: Sequence[float]) -> Figure:

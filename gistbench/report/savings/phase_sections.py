@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from gistbench.metrics import (
-    format_bytes,
-    format_count,
-    format_seconds,
-)
+from gistbench.metrics import format_bytes, format_count, format_seconds
 from gistbench.records import NotMeasured
 from gistbench.report.savings.break_even import BreakEven, Rival, break_even
 from gistbench.report.savings.card import PageSection
@@ -17,10 +13,7 @@ from gistbench.report.savings.naming import FULL_GIST, names_of
 from gistbench.report.sections.figures import absent
 from gistbench.report.sections.tables import Group, metric_table
 from gistbench.report.shown import Figure
-from gistbench.speed.savings_records import (
-    KeyValues,
-    SavingsRecord,
-)
+from gistbench.speed.savings_records import KeyValues, SavingsRecord
 
 RIVALS: tuple[tuple[Rival, str], ...] = (
     ("kept", "against full context with its cache kept"),

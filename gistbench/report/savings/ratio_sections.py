@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gistbench.metrics import (
-    format_percent,
-)
+from gistbench.metrics import format_percent
 from gistbench.records import NotMeasured
 from gistbench.report.savings.card import PageSection
 from gistbench.report.savings.corners import ARMS, Corner, Saved, quantities
@@ -15,9 +13,7 @@ from gistbench.report.savings.naming import FULL_GIST, names_of
 from gistbench.report.sections.figures import absent
 from gistbench.report.sections.tables import Group, metric_table
 from gistbench.report.shown import Figure
-from gistbench.speed.savings_records import (
-    SavingsRecord,
-)
+from gistbench.speed.savings_records import SavingsRecord
 
 
 def broken_figures(record: SavingsRecord) -> tuple[str, ...]:
@@ -28,18 +24,22 @@ def broken_figures(record: SavingsRecord) -> tuple[str, ...]:
             ratio = factor(saved, (quantization, "full"), (quantization, "gist"))
             if isinstance(ratio, Factor) and ratio.broken:
                 found.append(
-                    f"{saved.label}, {name}: {ratio.value:.4g}x lies above the floor ratio of "
-                    f"{ratio.floor:.4g}x. Full context is further from its own floor than gists "
+                    f"{_sentence(saved.label)}, {name}: {ratio.value:.4g}x lies above the floor "
+                    f"ratio of {ratio.floor:.4g}x. Full context is further from its own floor than gists "
                     "are from theirs, so this figure tells of that and not of gists."
                 )
     for precision in record.precisions:
         for item in precision.key_values:
             if not item.equal:
                 found.append(
-                    f"keys and values of {item.arm}, {names_of(record)[precision.quantization]}: "
+                    f"Keys and values of {item.arm}, {names_of(record)[precision.quantization]}: "
                     f"{item.measured_bytes:,} bytes measured, {item.predicted_bytes:,} predicted."
                 )
     return tuple(found)
+
+
+def _sentence(label: str) -> str:
+    return label[:1].upper() + label[1:]
 
 
 def headline(record: SavingsRecord) -> PageSection:
@@ -142,7 +142,9 @@ def _apart_cells(found: Apart) -> list[Figure]:
     return [
         absent(each.not_measured)
         if isinstance(each, NotMeasured)
-        else Figure(value=each.value, text=f"{each.value:.4g}x")
+        else Figure(
+            value=each.value, text=f"{each.value:.4g}x", badge="INVALID" if each.broken else ""
+        )
         for each in steps
     ]
 

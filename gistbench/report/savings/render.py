@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rich.table import Table
 
 from gistbench.metrics import format_bytes
-from gistbench.records import Provenance
+from gistbench.records import NotMeasured, Provenance
 from gistbench.report.page.curves import curve_chart
 from gistbench.report.page.pages import for_html, for_markdown, page_environment
 from gistbench.report.savings.budget_sections import budget
@@ -63,6 +63,13 @@ def savings_card(record: SavingsRecord) -> SpeedCard:
     settings = record.settings
     asked = {"none", "nf4"} - {p.quantization for p in record.precisions}
     notes = [f"Accuracy: NOT MEASURED. {record.accuracy.not_measured.capitalize()}."]
+    weights = [
+        f"{format_bytes(p.weights_bytes)} ({names_of(record)[p.quantization]})"
+        for p in record.precisions
+        if not isinstance(p.weights_bytes, NotMeasured)
+    ]
+    if weights:
+        notes.append(f"Allocated before any context was read: {' and '.join(weights)}.")
     adapter = [
         f"{format_bytes(p.adapter_bytes)} ({names_of(record)[p.quantization]})"
         for p in record.precisions

@@ -47,7 +47,7 @@ def test_a_page_is_one_file_with_its_charts_and_the_tables_behind_them(tmp_path:
 def test_a_ratio_above_its_floor_ratio_is_called_broken_before_anything_else() -> None:
     card = savings_card(savings_record())
     (text,) = card.broken
-    assert text.startswith("tokens a second within the budget, bf16: 39.23x lies above the floor")
+    assert text.startswith("Tokens a second within the budget, bf16: 39.23x lies above the floor")
     page = html_page(card)
     assert page.index("BROKEN MEASUREMENT") < page.index('id="ratios"')
     assert 'class="badge INVALID">39.23x' in page
@@ -63,7 +63,7 @@ def test_bytes_that_differ_from_their_prediction_are_an_error_shown_as_such() ->
         savings_record(made.model_copy(update={"key_values": (made.key_values[0], wrong)}))
     )
     assert (
-        "keys and values of gist, NF4: 1,310,721 bytes measured, 1,310,720 predicted."
+        "Keys and values of gist, NF4: 1,310,721 bytes measured, 1,310,720 predicted."
         in card.broken
     )
     assert 'class="badge FAIL">NOT EQUAL' in html_page(card)
