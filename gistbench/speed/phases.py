@@ -13,7 +13,7 @@ from gistbench.models.memory import began_out_of_memory
 from gistbench.records import Count, NotMeasured, Quantity
 from gistbench.speed.budget import load
 from gistbench.speed.held import HeldBatch, block, places_in
-from gistbench.speed.meter import NO_GPU, Memory, Meter
+from gistbench.speed.meter import Memory, Meter
 from gistbench.speed.savings_records import Arm, KeyValues, PhaseCost, SavingsPhase
 from gistbench.speed.subject import Subject, let_go
 
@@ -98,7 +98,7 @@ def _key_values(subject: Subject, arm: Arm) -> KeyValues:
         slots=cache.num_slots,
         predicted_bytes=subject.slots(arm) * per_token,
         measured_bytes=cache.num_bytes,
-        allocated_bytes=NO_GPU,
+        allocated_bytes=NotMeasured(not_measured="no contexts could be held"),
     )
 
 

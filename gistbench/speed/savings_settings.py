@@ -19,7 +19,7 @@ class SavingsConfig(SpeedModel):
         get_args(Part), description="phases, stored, answered, throughput, by commas"
     )
     decoding: Literal["static", "compiled"] = Field(
-        "static", description="the loop of both sides; compiled: its kernels fused"
+        "static", description="the loop of both arms; compiled: kernels fused, anew for every batch"
     )
     context_tokens: int = Field(4925, ge=1, description="of every context")
     question_tokens: int = Field(16, ge=1, description="of every question")

@@ -23,10 +23,11 @@ def broken_figures(record: SavingsRecord) -> tuple[str, ...]:
         for quantization, name in names_of(record).items():
             ratio = factor(saved, (quantization, "full"), (quantization, "gist"))
             if isinstance(ratio, Factor) and ratio.broken:
+                what = f"{_sentence(saved.label)}, {name}"
                 found.append(
-                    f"{_sentence(saved.label)}, {name}: {ratio.value:.4g}x lies above the floor "
-                    f"ratio of {ratio.floor:.4g}x. Full context is further from its own floor than gists "
-                    "are from theirs, so this figure tells of that and not of gists."
+                    f"{what}: {ratio.value:.4g}x lies above the floor ratio of {ratio.floor:.4g}x. "
+                    "Full context is further from its own floor than gists are from theirs, so "
+                    "this figure tells of that and not of gists."
                 )
     for precision in record.precisions:
         for item in precision.key_values:
