@@ -83,6 +83,8 @@ class Shape:
     Attributes:
         layers: Of the model.
         row: ``(kv_heads, slots, head_dim)`` of each layer's keys.
+        dtype: Of keys and values.
+        device: Where they lie.
     """
 
     def __init__(self, model: torch.nn.Module, slots: int, dtype: torch.dtype) -> None:
