@@ -113,7 +113,7 @@ def savings(
     from gistbench.speed.savings import measure_savings
 
     measure_savings(wanted, output, device=chosen, command=_command(), say=_say())
-    from gistbench.report.savings import render_savings, savings_tables
+    from gistbench.report.savings.render import render_savings, savings_tables
 
     card, page = render_savings(output)
     console = Console()
@@ -144,7 +144,7 @@ def lengths(
     from gistbench.speed.lengths import measure_lengths
 
     measure_lengths(wanted, output, device=chosen, command=_command(), say=_say())
-    from gistbench.report.savings import lengths_tables, render_lengths
+    from gistbench.report.savings.render import lengths_tables, render_lengths
 
     card, page = render_lengths(output)
     console = Console()

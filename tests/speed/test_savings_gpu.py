@@ -9,7 +9,7 @@ import pytest
 
 from gistbench.config import validate
 from gistbench.records import NotMeasured
-from gistbench.report.savings import render_savings
+from gistbench.report.savings.render import render_savings
 from gistbench.speed.meter import Meter
 from gistbench.speed.savings import measure_savings
 from gistbench.speed.savings_settings import SavingsConfig

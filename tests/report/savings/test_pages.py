@@ -9,13 +9,16 @@ import pytest
 
 from gistbench.errors import UsageError
 from gistbench.records import NotMeasured
-from gistbench.report.savings import (
+from gistbench.report.savings.render import (
+    html_page,
+    lengths_card,
     lengths_tables,
+    markdown_page,
     render_lengths,
     render_savings,
+    savings_card,
     savings_tables,
 )
-from gistbench.report.savings.render import html_page, lengths_card, markdown_page, savings_card
 from gistbench.storage import write_json
 from tests.fixtures.savings import lengths_record, precision, savings_record
 
