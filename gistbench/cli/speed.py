@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +14,9 @@ from rich.console import Console
 
 from gistbench.cli.app import FIELDS, app, device_of, quiet
 from gistbench.cli.train import train_config
-from gistbench.config import Device, TrainConfig, load_yaml, merge, validate
+from gistbench.config import ConfigT, Device, TrainConfig, load_yaml, merge, validate
 from gistbench.errors import UsageError
+from gistbench.speed.savings_settings import LengthsConfig, SavingsConfig
 from gistbench.speed.settings import DecodeSpeedConfig
 
 if TYPE_CHECKING:
@@ -77,24 +79,91 @@ def decode_speed(
         output: JSON file of the record (default: results/speed/TIME-decode.json).
         device: Where to decode.
     """
-    fields = load_yaml(config) if config is not None else {}
-    if settings is not None:
-        fields = merge(fields, settings.model_dump(mode="json", exclude_unset=True))
-    where = str(config) if config is not None else "command line"
-    wanted = validate(DecodeSpeedConfig, fields, where)
+    wanted = _wanted(DecodeSpeedConfig, settings, config)
     chosen = device_of(device)
     quiet()
     from gistbench.speed.run import speed_of_decoding
 
-    file, errors = output or _default("decode"), Console(stderr=True)
-    record = speed_of_decoding(
-        wanted,
-        file,
-        device=chosen,
-        command=_command(),
-        say=lambda text: errors.print(text, highlight=False, soft_wrap=True),
-    )
+    file = output or _default("decode")
+    record = speed_of_decoding(wanted, file, device=chosen, command=_command(), say=_say())
     _show(record, file)
+
+
+@speed.command(name="savings")
+def savings(
+    *,
+    output: Path,
+    settings: Annotated[SavingsConfig | None, Parameter(name="*", group=FIELDS)] = None,
+    config: Path | None = None,
+    device: Device = "auto",
+) -> None:
+    """Measure what gists buy: time, memory, contexts and tokens a second within a budget.
+
+    The same command goes on where it was stopped; other parts or precisions join what is there.
+
+    Args:
+        output: Folder of savings.json, savings.html and savings.md.
+        settings: What to measure.
+        config: A YAML file with the same fields.
+        device: Where to measure.
+    """
+    wanted = _wanted(SavingsConfig, settings, config)
+    chosen = device_of(device)
+    quiet()
+    from gistbench.speed.savings import measure_savings
+
+    measure_savings(wanted, output, device=chosen, command=_command(), say=_say())
+    from gistbench.report.savings.render import render_savings, savings_tables
+
+    card, page = render_savings(output)
+    console = Console()
+    for table in savings_tables(card):
+        console.print(table)
+    console.print(f"page: {page}", highlight=False, soft_wrap=True)
+
+
+@speed.command(name="lengths")
+def lengths(
+    *,
+    output: Path,
+    settings: Annotated[LengthsConfig | None, Parameter(name="*", group=FIELDS)] = None,
+    config: Path | None = None,
+    device: Device = "auto",
+) -> None:
+    """Measure what long contexts cost to read: at once, in chunks, in segments.
+
+    Args:
+        output: Folder of lengths.json, lengths.html and lengths.md.
+        settings: What to measure.
+        config: A YAML file with the same fields.
+        device: Where to measure.
+    """
+    wanted = _wanted(LengthsConfig, settings, config)
+    chosen = device_of(device)
+    quiet()
+    from gistbench.speed.lengths import measure_lengths
+
+    measure_lengths(wanted, output, device=chosen, command=_command(), say=_say())
+    from gistbench.report.savings.render import lengths_tables, render_lengths
+
+    card, page = render_lengths(output)
+    console = Console()
+    for table in lengths_tables(card):
+        console.print(table)
+    console.print(f"page: {page}", highlight=False, soft_wrap=True)
+
+
+def _wanted(kind: type[ConfigT], settings: ConfigT | None, config: Path | None) -> ConfigT:
+    """The fields of a file, then those of the command line."""
+    fields = load_yaml(config) if config is not None else {}
+    if settings is not None:
+        fields = merge(fields, settings.model_dump(mode="json", exclude_unset=True))
+    return validate(kind, fields, str(config) if config is not None else "command line")
+
+
+def _say() -> Callable[[str], None]:
+    errors = Console(stderr=True)
+    return lambda text: errors.print(text, highlight=False, soft_wrap=True)
 
 
 def _default(kind: str) -> Path:

@@ -117,6 +117,14 @@ class NvmlDevice:
                 return None if used is None or used == _NOT_AVAILABLE or used <= 0 else int(used)
         return None
 
+    def energy_joules(self) -> float:
+        """Energy that the device has used since its driver was loaded, all processes together.
+
+        Raises:
+            NVMLError: The device has no such counter (before Volta, and MIG instances).
+        """
+        return float(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
+
     def name(self) -> str | None:
         """The product name, or None where NVML does not tell."""
         return self._text("nvmlDeviceGetName", self._handle)

@@ -37,6 +37,33 @@ class BufferLayer(DynamicLayer):
             buffer[:, :, self.length :].zero_()
         self.keys, self.values = own_keys[:, :, : self.length], own_values[:, :, : self.length]
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the buffers, filled or not."""
+        held = (self._keys, self._values)
+        return sum(each.numel() * each.element_size() for each in held if each is not None)
+
+    def reserve(self, like: torch.Tensor) -> None:
+        """Take the memory of ``(batch, kv_heads, slots, head_dim)`` now; `like` has any slots."""
+        self._buffers(like)
+
+    def rows(self, start: int, end: int, length: int) -> BufferLayer:
+        """Some rows of this buffer as a layer of their own, in the same memory.
+
+        Args:
+            start: First row.
+            end: Row behind the last.
+            length: Slots that are filled already.
+        """
+        assert self._keys is not None
+        assert self._values is not None
+        part = BufferLayer(self.num_slots)
+        part.lazy_initialization(self._keys, self._values)
+        part._keys, part._values = self._keys[start:end], self._values[start:end]
+        part.length = length
+        part.keys, part.values = part._keys[:, :, :length], part._values[:, :, :length]
+        return part
+
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:

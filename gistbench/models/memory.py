@@ -13,3 +13,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
     )
+
+
+def began_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error is about memory, or was raised while such a one was handled.
+
+    A graph whose capture runs out of memory may end with an error of its own.
+    """
+    while error is not None:
+        if is_out_of_memory(error):
+            return True
+        error = error.__context__
+    return False

@@ -99,11 +99,15 @@ class DecodingStep:
             layout=layout,
         ).logits
         best: torch.Tensor = logits[:, -1, :num_text_tokens].argmax(dim=-1)
-        self._view.copy_(StepView.of(layout, num_slots, first, self.device))
         self.tokens[:, first] = best
+        self._go_on_from(layout, num_slots, first)
+        return best
+
+    def _go_on_from(self, layout: GistLayout, num_slots: int, first: int) -> None:
+        """Be ready for steps behind the token at a slot."""
+        self._view.copy_(StepView.of(layout, num_slots, first, self.device))
         for layer in self._layers:
             layer.slot = self._view.slot
-        return best
 
     def prepare(self) -> None:
         """Compile and capture the step, once. Tokens and place stay as they are.

@@ -10,7 +10,7 @@ from gistbench.errors import TooLongError
 from gistbench.models.gist_file import save_context
 from gistbench.models.origin import ContextOrigin
 from gistbench.models.reading import segment_lengths
-from gistbench.reuse.cost import ReadingCost, measured_read
+from gistbench.models.reading_cost import ReadingCost, measured_read
 from gistbench.reuse.model import Compressor
 from gistbench.reuse.text import Text, require_free, text_tokens
 

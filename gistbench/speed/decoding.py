@@ -29,7 +29,7 @@ from gistbench.models.static import decoding_loop
 from gistbench.records import NotMeasured
 from gistbench.speed.floors import countable
 from gistbench.speed.records import DecodingSpeed, Rates, SkippedSide
-from gistbench.speed.settings import DecodedArm, DecodeSpeedConfig
+from gistbench.speed.settings import DecodedArm, DecodeSpeedConfig, SpeedModel
 
 Clock = Callable[[], float]
 
@@ -64,7 +64,7 @@ class Side:
 
 
 def load_arm(
-    settings: DecodeSpeedConfig, arm: DecodedArm, quantization: Quantization, device: str
+    settings: SpeedModel, arm: DecodedArm, quantization: Quantization, device: str
 ) -> ArmModel:
     """Load an arm's model: merged where weights are not quantised, as in a run.
 

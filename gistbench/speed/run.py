@@ -45,7 +45,7 @@ def speed_of_training(
         config, rates, device, steps=steps, warm_up_steps=warm_up_steps
     )
     record = SpeedRecord(
-        **_about(config, command, device), base=base, rates=rates, training=training
+        **about(config, command, device), base=base, rates=rates, training=training
     )
     write_json(output, record)
     return record
@@ -68,7 +68,7 @@ def speed_of_decoding(
     place = "cuda:0" if device == "cuda" else "cpu"
     say("measuring the device's own rates")
     rates = measure_rates(place, getattr(torch, settings.dtype))
-    about = _about(settings, command, place)
+    start = about(settings, command, place)
     done: list[DecodingSpeed] = []
     skipped: list[SkippedSide] = []
 
@@ -82,7 +82,7 @@ def speed_of_decoding(
         models: dict[DecodedArm, ArmModel] = {
             arm: load_arm(settings, arm, quantization, place) for arm in settings.arm_names
         }
-        base = _base(models[settings.arm_names[0]])
+        base = described_base(models[settings.arm_names[0]])
         for side in measure_decoding(settings, models, quantization, rates, place, clock):
             if isinstance(side, DecodingSpeed):
                 done.append(side)
@@ -93,14 +93,15 @@ def speed_of_decoding(
         if device == "cuda":
             torch.cuda.empty_cache()
         record = SpeedRecord(
-            **about, base=base, rates=rates, decoding=tuple(done), skipped=tuple(skipped)
+            **start, base=base, rates=rates, decoding=tuple(done), skipped=tuple(skipped)
         )
         write_json(output, record)
     assert record is not None
     return record
 
 
-def _about(config: Config, command: str, device: str) -> dict[str, Any]:
+def about(config: Config, command: str, device: str) -> dict[str, Any]:
+    """The fields that every record of a measurement begins with."""
     random = getattr(config, "weights", "real") == "random"
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -111,7 +112,8 @@ def _about(config: Config, command: str, device: str) -> dict[str, Any]:
     }
 
 
-def _base(arm: ArmModel) -> SpeedBase:
+def described_base(arm: ArmModel) -> SpeedBase:
+    """The base model as records name it, a folder without the folders around it."""
     reference = arm.base.reference
     return SpeedBase(
         name=Path(reference.name).name if Path(reference.name).exists() else reference.name,

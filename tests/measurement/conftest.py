@@ -24,6 +24,7 @@ class FakeGpu:
     used: int = 100 * MIB
     total: int = 1000 * MIB
     processes: list[tuple[int, int | None]] = field(default_factory=list)
+    millijoules: int = 2500
 
 
 class FakeNvml:
@@ -59,6 +60,11 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[Any]:
         return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in gpu.processes]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> int:
+        if self.failing:
+            raise FakeNvmlError("Not Supported")
+        return gpu.millijoules
 
     def nvmlSystemGetDriverVersion(self) -> bytes:
         return b"600.1"

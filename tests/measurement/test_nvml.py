@@ -86,6 +86,14 @@ def test_process_memory_is_that_of_the_asked_process(machine):
     assert opened("a").process_memory(PID) == 7
 
 
+def test_energy_is_in_joules_and_a_device_without_a_counter_raises(machine):
+    fake = machine()
+    assert opened("a").energy_joules() == 2.5
+    fake.nvml.failing = True
+    with pytest.raises(Exception, match="Not Supported"):
+        opened("a").energy_joules()
+
+
 def test_closing_twice_releases_nvml_once(machine):
     nvml = machine().nvml
     device = opened("a")

@@ -19,9 +19,9 @@ from gistbench.models.decode import continue_layout
 from gistbench.models.gist_file import load_context, read_context
 from gistbench.models.origin import origin_of
 from gistbench.models.prompts import split_prompt
+from gistbench.models.reading_cost import ReadingCost, measured_read
 from gistbench.reuse.asking import ask, read_saved
 from gistbench.reuse.compressing import Compressed, compress, write
-from gistbench.reuse.cost import ReadingCost, measured_read
 from gistbench.reuse.model import load_compressor, load_compressor_of
 from gistbench.reuse.text import Text, question_tokens, read_text, text_tokens
 from tests.fixtures.tiny_base import NUM_GISTS, write_tiny_base

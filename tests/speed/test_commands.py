@@ -76,6 +76,41 @@ def test_training_is_measured_with_one_command(
     assert "seconds a step" in out and "recompute on" in out
 
 
+TINY = "--weights random --device cpu --dtype float32 --max-positions 256"
+
+
+def test_savings_are_measured_shown_and_continued_with_one_command(
+    architecture: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = f"speed savings {TINY} --context-tokens 100 --contexts 1,2 --output out"
+    code, out, err = run(capfd, f"{words} --rounds 2 --parts phases", "--base", architecture)
+    assert code in (0, None), err
+    assert "read a context" in out and "page: out/savings.html" in out
+    assert "phases, none" in err and "phases, nf4" in err
+    code, _, err = run(capfd, f"{words} --rounds 2", "--base", architecture)
+    assert code in (0, None), err
+    assert "phases" not in err and "stored, nf4" in err
+    record = json.loads(Path("out/savings.json").read_text())
+    assert {"not_measured"} == set(record["precisions"][1]["throughput"])
+    page = Path("out/savings.html").read_text()
+    assert "Gists and NF4 apart" in page and "no NVIDIA GPU in this run" in page
+    code, out, err = run(capfd, f"{words} --rounds 3", "--base", architecture)
+    assert code == 2 and "measured with another rounds" in err
+
+
+def test_long_reads_are_measured_and_shown_with_one_command(
+    architecture: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        f"speed lengths {TINY} --lengths 60,120 --chunk-tokens 32 --segment-tokens 50 "
+        "--rounds 1 --output out"
+    )
+    code, out, err = run(capfd, words, "--base", architecture)
+    assert code in (0, None), err
+    assert "120 tokens" in out and "page: out/lengths.html" in out
+    assert Path("out/lengths.html").read_text().count("<svg") == 1
+
+
 def test_a_training_on_random_weights_needs_no_tokenizer(
     architecture: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +129,9 @@ def test_a_training_on_random_weights_needs_no_tokenizer(
     [
         ("speed decode --weights random --arms gits", "did you mean 'gist'"),
         ("speed decode --arms gist", "the arm gist needs --checkpoint"),
+        ("speed savings --output x --parts store", "did you mean 'stored'"),
+        ("speed savings --output x --weights random --budget-gib 3", "is below the weights alone"),
+        ("speed lengths --output x --lengths 5k --weights random", "lengths are whole numbers"),
         ("speed train --steps 0", "--steps 0 is too few; pass 1 or more"),
         ("speed train --max-positions 9", "add --weights random"),
     ],

@@ -11,7 +11,6 @@ import torch
 
 from gistbench.core.cache import ContextCache
 from gistbench.core.footprint import Architecture
-from gistbench.measurement import synchronize
 from gistbench.models.reading import read_in_segments, segment_lengths
 
 
@@ -59,7 +58,8 @@ def measured_read(
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     most = segment_tokens or max(1, len(context))
-    synchronize(str(device))
+    if on_cuda:
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     cache = read_in_segments(
         model,
@@ -69,7 +69,8 @@ def measured_read(
         segmented=segmented,
         chunk_tokens=chunk_tokens,
     )
-    synchronize(str(device))
+    if on_cuda:
+        torch.cuda.synchronize(device)
     seconds = time.perf_counter() - start
     if not on_cuda:
         return cache, ReadingCost(len(context), seconds)
