@@ -10,16 +10,18 @@ from markupsafe import Markup
 from gistbench.report.card import Scorecard
 from gistbench.report.page.charts import depth_chart, memory_chart
 from gistbench.report.page.ladder_charts import bits_chart, tradeoff_chart
+from gistbench.report.page.scripts import page_script
 from gistbench.report.page.visible_text import visible
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#$])")
 
 
 def html_page(card: Scorecard) -> str:
-    """One self-contained file: no script, no network, charts inline."""
+    """One self-contained file: no network, charts inline, nothing that needs its script."""
     return fill_html(
         "scorecard.html.j2",
         card=card,
+        script=page_script("scorecard.js"),
         depth_charts=[
             Markup(depth_chart(table, f"depth{number}") if table.open else "")
             for number, table in enumerate(card.depth)
