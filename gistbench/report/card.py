@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from gistbench.records import Phase, Record
+from gistbench.report.answers import SamplesShown
 from gistbench.report.ladder import (
     BitsPoint,
     PairedRow,
@@ -16,6 +19,7 @@ from gistbench.report.ladder import (
     TaskStatus,
     Tradeoff,
 )
+from gistbench.report.latency import Latency
 from gistbench.report.shown import Figure, Line, MetricTable
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_MEASURED"]
@@ -165,30 +169,6 @@ class MemoryTrack(Record):
     summary: str
 
 
-class FailedSample(Record):
-    """One sample worth reading. All text is already cut and made visible."""
-
-    sample_id: str
-    task: str
-    depth: str
-    before: str
-    needle: str
-    after: str
-    excerpt_cut: str
-    expected: str
-    output: str
-    output_cut: str
-
-
-class FailureList(Record):
-    """The samples of one arm that a reader wants to see."""
-
-    arm: str
-    heading: str
-    samples: tuple[FailedSample, ...]
-    more: str
-
-
 class JudgedRow(Record):
     """Exact match against a judge's verdicts: who called how many answers right."""
 
@@ -221,7 +201,13 @@ class Published(Record):
 
 
 class Scorecard(Record):
-    """The whole scorecard of one run."""
+    """The whole scorecard of one run.
+
+    Sections that another gistbench knew are passed over, so that a published card can still be
+    shown beside a new run.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     schema_version: Literal[1] = 1
     title: str
@@ -252,11 +238,12 @@ class Scorecard(Record):
     bits_notes: tuple[str, ...] = ()
     tradeoff: Tradeoff | None = None
     depth: tuple[DepthTable, ...]
+    latency: Latency | None = None
     memory: tuple[MemoryTrack, ...]
     memory_notes: tuple[str, ...]
     memory_phases: MetricTable
     only_main_arms: str = ""
-    failures: tuple[FailureList, ...]
+    samples: SamplesShown | None = None
     tasks: tuple[Line, ...]
     environment: tuple[Line, ...]
     notes: tuple[str, ...]

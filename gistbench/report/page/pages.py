@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gistbench.report.card import Scorecard
-from gistbench.report.page.charts import depth_chart, memory_chart
+from gistbench.report.page.charts import depth_chart, latency_chart, memory_chart
 from gistbench.report.page.ladder_charts import bits_chart, tradeoff_chart
 from gistbench.report.page.scripts import page_script
 from gistbench.report.page.visible_text import visible
@@ -28,6 +28,7 @@ def html_page(card: Scorecard) -> str:
         ],
         tradeoff_chart=Markup(tradeoff_chart(card.tradeoff, "tradeoff")),
         bits_chart=Markup(bits_chart(card.bits, "bits")),
+        latency_chart=Markup(latency_chart(card.latency, "latency")),
         memory_chart=Markup(memory_chart(card.memory, "memory")),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from gistbench.metrics import METRICS, format_percent
 from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState, TaskRecord, Timing
@@ -151,13 +151,13 @@ def _absence(samples: Samples) -> dict[str, Figure]:
     }
 
 
+def batch_timings(samples: Iterable[SampleRecord]) -> list[Timing]:
+    """One timing for each batch, as a whole: its samples share it."""
+    return [t for t in dict.fromkeys(s.timing for s in samples) if isinstance(t, Timing)]
+
+
 def _cost(arm: ArmRecord, samples: Samples) -> dict[str, Figure]:
-    # Samples of a batch share its timing: one value per batch, for the batch as a whole.
-    timings = [
-        timing
-        for timing in {s.timing.model_dump_json(): s.timing for s in samples}.values()
-        if isinstance(timing, Timing)
-    ]
+    timings = batch_timings(samples)
     untimed = next((s.timing for s in samples if isinstance(s.timing, NotMeasured)), None)
     found = {
         "cache_tokens": _median("cache_tokens", [s.cache_tokens for s in samples], samples),
