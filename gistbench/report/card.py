@@ -20,6 +20,7 @@ from gistbench.report.ladder import (
     Tradeoff,
 )
 from gistbench.report.latency import Latency
+from gistbench.report.needle import DepthTable, NeedleMaps
 from gistbench.report.shown import Figure, Line, MetricTable
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_MEASURED"]
@@ -109,38 +110,6 @@ class ArmFigures(Record):
     accuracy: dict[str, dict[str, Figure]]
     cost: dict[str, Figure]
     main: bool = True
-
-
-class DepthCell(Record):
-    """Samples whose needle stands in one part of the context. `heat` is 0 to 10, for the shade."""
-
-    hits: int
-    n: int
-    figure: Figure
-    interval: str = ""
-    count: str = ""
-    heat: int | None
-
-
-class DepthRow(Record):
-    """One arm over the bins."""
-
-    arm: str
-    cells: tuple[DepthCell, ...]
-
-
-class DepthTable(Record):
-    """Accuracy by depth for one task; bins are equal parts of the context, start to end.
-
-    One that is not `open` stands behind a click and has no chart.
-    """
-
-    task: str
-    bins: tuple[str, ...]
-    centres: tuple[float, ...]
-    rows: tuple[DepthRow, ...]
-    summary: str
-    open: bool = True
 
 
 class MemoryLayer(Record):
@@ -238,6 +207,7 @@ class Scorecard(Record):
     bits_notes: tuple[str, ...] = ()
     tradeoff: Tradeoff | None = None
     depth: tuple[DepthTable, ...]
+    needle_maps: tuple[NeedleMaps, ...] = ()
     latency: Latency | None = None
     memory: tuple[MemoryTrack, ...]
     memory_notes: tuple[str, ...]

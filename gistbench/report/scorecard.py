@@ -21,6 +21,7 @@ from gistbench.report.sections.figures import arm_figures
 from gistbench.report.sections.judged import judged
 from gistbench.report.sections.latency import latency
 from gistbench.report.sections.length_table import effective_lengths
+from gistbench.report.sections.needle import needle_maps
 from gistbench.report.sections.recovered import bits_notes, bits_points
 from gistbench.report.sections.samples import samples_shown
 from gistbench.report.sections.tables import comparison_tables, looser_table, phase_table
@@ -117,6 +118,7 @@ def build_scorecard(
         bits_notes=bits_notes(bits),
         tradeoff=tradeoff(evidence),
         depth=depth_tables(evidence),
+        needle_maps=needle_maps(evidence),
         latency=latency(evidence),
         memory=tracks,
         memory_notes=memory_notes(run.arms, tracks),

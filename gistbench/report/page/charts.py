@@ -11,8 +11,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gistbench.metrics import GIB, MIB
-from gistbench.report.card import DepthTable, MemoryTrack
+from gistbench.report.card import MemoryTrack
 from gistbench.report.latency import Latency
+from gistbench.report.needle import DepthTable
 from gistbench.report.page.svg import DASHES, MARKERS, PHASES, SERIES, chart_style, svg_of
 from gistbench.report.page.visible_text import visible
 from gistbench.report.sections.timeline import DEVICE_LAYERS

@@ -21,7 +21,7 @@ from gistbench.report.sections.columns import main_arms
 ALL_ANSWERS = 2_000
 """Up to so many answers all of them are shown."""
 MAX_DRAWN = 60
-MAX_NOTABLE = 400
+MAX_NOTABLE = 300
 SEED = 0
 
 Notable = Callable[[SampleRecord], bool]

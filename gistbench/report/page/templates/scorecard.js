@@ -10,7 +10,15 @@
     found: element.querySelector(".found"),
     prompts: [...element.querySelectorAll(".sample")].map((prompt) => ({
       element: prompt,
-      answers: [...prompt.querySelectorAll("[data-arm]")],
+      answers: [...prompt.querySelectorAll("b.right, b.wrong")].map((mark) => {
+        const row = mark.closest("div");
+        return {
+          row,
+          arm: row.firstElementChild.textContent,
+          right: mark.classList.contains("right") ? "1" : "0",
+          differ: row.classList.contains("differ"),
+        };
+      }),
     })),
   }));
   const number = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
@@ -30,13 +38,11 @@
       let shown = 0;
       for (const prompt of group.prompts) {
         let hits = 0;
-        const match = (row) =>
-          fits(arm, row.dataset.arm) &&
-          fits(right, row.dataset.right) &&
-          (!disputed || "differ" in row.dataset);
+        const match = (answer) =>
+          fits(arm, answer.arm) && fits(right, answer.right) && (!disputed || answer.differ);
         if (here && fits(part, prompt.element.dataset.part)) hits = prompt.answers.filter(match).length;
         prompt.element.hidden = hits === 0;
-        for (const row of prompt.answers) row.hidden = !others.checked && !match(row);
+        for (const answer of prompt.answers) answer.row.hidden = !others.checked && !match(answer);
         answers += hits;
         if (hits) shown += 1;
       }
