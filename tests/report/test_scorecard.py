@@ -238,6 +238,48 @@ def test_a_published_result_stands_beside_this_one(gpu_paths, gpu_run, cpu_run, 
     assert "another base model" in card.published.comparability
 
 
+def long(sample):
+    """As long as the texts of a real run: 300 characters on either side of the needle."""
+    side = ("The harbour was quiet that morning, and 37 gulls circled. " * 6)[:300]
+    return sample.model_copy(update={"excerpt": side + sample.excerpt_needle + side})
+
+
+def test_four_hundred_samples_of_four_arms_are_all_on_a_page_that_can_be_sent(gpu_run, tmp_path):
+    hits = {"gist": 380, "full": 160, "swapped": 0, "none": 0}
+    paths = rendered(gpu_run.but(num_samples=400, hits=hits, sample_change=long), tmp_path / "run")
+    text = paths.html.read_text(encoding="utf-8")
+    assert len(text.encode()) < 1_500_000
+    assert text.count('class="sample"') == 400
+    assert text.count("<mark>") == 400
+    assert "All 1,600 answers to all 400 prompts are here." in text
+
+
+@pytest.mark.slow
+def test_ten_thousand_samples_are_a_page_in_less_than_a_gigabyte(gpu_run, tmp_path):
+    hits = {"gist": 9_800, "full": 4_000, "swapped": 0, "none": 0}
+    run = gpu_run.but(num_samples=10_000, hits=hits, sample_change=long)
+    folder = run.write(tmp_path / "run")
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from gistbench.report import render\n"
+        "render(Path(sys.argv[1]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 1_000_000  # KiB
+    text = (folder / "scorecard.html").read_text(encoding="utf-8")
+    assert len(text.encode()) < 1_500_000
+    card = read_json(folder / "scorecard.json", Scorecard)
+    assert card.samples is not None
+    counts = {line.label: line.text for line in card.samples.counts}
+    assert counts["gist"] == "200 of 10,000 not exactly right"  # and all of them are here
+    assert " of the 6,000 are here" in counts["full"]
+    assert card.samples.notes[0].startswith("1,440 of 40,000 answers are here, to 360 of 10,000")
+
+
 def test_gist_and_full_are_compared_prompt_by_prompt(gpu_run, tmp_path):
     (row,) = card_of(gpu_run, tmp_path / "run").paired
     assert (row.both, row.only_first, row.only_second, row.neither) == (16, 24, 0, 0)

@@ -2,7 +2,8 @@
 
 A large run shows two parts, so that neither is taken for the other: a drawn one, chosen whatever
 was answered, and the answers worth reading, which are the wrong ones of an arm, the right ones of a
-control, and those that scorers disagree on.
+control, and those that scorers disagree on. What the run is about comes first, gist and its
+controls.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from gistbench.records import SampleRecord
 from gistbench.report.controls import CONTROLS
-from gistbench.report.evidence import Cell, Evidence
+from gistbench.report.evidence import GIST, Cell, Evidence
 from gistbench.report.sections.columns import main_arms
 
 ALL_ANSWERS = 2_000
@@ -84,18 +85,24 @@ def choose(evidence: Evidence, differ: Notable) -> Chosen:
     for key in prompts:
         by_cell.setdefault(key.cell, []).append(key)
     drawn = frozenset(_in_turns(map(_shuffled, by_cell.values()), MAX_DRAWN))
-    strata = [
-        _shuffled(
-            key
-            for key in keys
-            if key not in drawn
-            and (sample := prompts[key].answers.get(arm))
-            and is_notable(sample, differ)
-        )
-        for arm in main
-        for keys in by_cell.values()
-    ]
-    wanted = drawn | set(_in_turns(strata, MAX_NOTABLE))
+
+    def notable(arms: Iterable[str]) -> list[list[PromptKey]]:
+        return [
+            _shuffled(
+                key
+                for key in keys
+                if key not in drawn
+                and (sample := prompts[key].answers.get(arm))
+                and is_notable(sample, differ)
+            )
+            for arm in arms
+            for keys in by_cell.values()
+        ]
+
+    first = [arm for arm in main if arm == GIST or arm in CONTROLS]
+    worth = _in_turns(notable(first), MAX_NOTABLE)
+    rest = _in_turns(notable(arm for arm in main if arm not in first), MAX_NOTABLE)
+    wanted = drawn | set(list(dict.fromkeys([*worth, *rest]))[:MAX_NOTABLE])
     kept = []
     for key, prompt in prompts.items():
         if key in drawn:

@@ -133,7 +133,7 @@ def _notes(evidence: Evidence, chosen: Chosen) -> tuple[str, ...]:
     )
     more = (
         f"; {notable:,} more were chosen because an arm was wrong, a control was right or scorers "
-        "disagree (arms and tasks in turn, in the order of that hash)"
+        "disagree (gist and the controls first, tasks in turn, in the order of that hash)"
     )
     notes = [
         f"{shown:,} of {total:,} answers are here, to {len(chosen.prompts):,} of "

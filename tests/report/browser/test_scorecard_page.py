@@ -99,6 +99,16 @@ def test_the_page_fits_a_phone(visit, page_of, run, javascript):
         assert box is not None and box["x"] + box["width"] <= PHONE["width"]
 
 
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_the_verdict_is_on_the_first_screen(visit, page_of, run):
+    page = visit(page_of(run)).page
+    last = page.locator(".tile").last.bounding_box()
+    assert page.locator(".tile .badge").count() == 6
+    assert last is not None and last["y"] + last["height"] < DESKTOP["height"]
+    score = visit(page_of(run), viewport=PHONE).page.locator(".score b").bounding_box()
+    assert score is not None and score["y"] + score["height"] < PHONE["height"]
+
+
 def test_without_a_script_everything_can_be_read(visit, page_of):
     page = visit(page_of(ONE_LENGTH), java_script_enabled=False).page
     assert shown(page, "#filters") == 0

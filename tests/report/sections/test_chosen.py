@@ -57,6 +57,14 @@ def test_rare_failures_are_all_there_however_many_another_arm_has(read, gpu_run,
     assert len(found.prompts) == 40
 
 
+def test_what_gist_got_wrong_comes_before_what_others_did(read, gpu_run, small_limits):
+    hits = {"full": 0, "gist": 375, "swapped": 0, "none": 0}
+    found = choose(read(gpu_run.but(num_samples=400, hits=hits)), never)
+    answers = [prompt.answers["gist"] for prompt in found.prompts]
+    assert sum(sample.scores["exact_match"] == 0 for sample in answers) == 25
+    assert len(found.prompts) == 40
+
+
 def test_what_scorers_disagree_on_is_notable(read, gpu_run, small_limits):
     hits = {"gist": 400, "full": 400, "swapped": 0, "none": 0}
     evidence = read(gpu_run.but(num_samples=400, hits=hits))
