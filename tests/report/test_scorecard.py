@@ -18,6 +18,7 @@ from gistbench.report.page.pages import html_page, markdown_page
 from gistbench.report.page.scripts import page_script
 from gistbench.report.scorecard import build_scorecard
 from gistbench.storage import read_json
+from tests.fixtures.synthetic_run import KV, WEIGHTS
 
 HOSTILE = "<script>alert(1)</script>`|[x](http://e.com)\u202e\u0000\u200b" + "y" * 1_000_000
 
@@ -278,6 +279,15 @@ def test_ten_thousand_samples_are_a_page_in_less_than_a_gigabyte(gpu_run, tmp_pa
     assert counts["gist"] == "200 of 10,000 not exactly right"  # and all of them are here
     assert " of the 6,000 are here" in counts["full"]
     assert card.samples.notes[0].startswith("1,440 of 40,000 answers are here, to 360 of 10,000")
+
+
+def test_how_many_contexts_a_card_could_hold_is_arithmetic_and_says_so(gpu_run, tmp_path):
+    costs = {arm.name: arm.cost["contexts_in_budget"] for arm in card_of(gpu_run, tmp_path).arms}
+    left = 24 * 2**30 - WEIGHTS
+    assert costs["gist"].value == left // (10 * KV)
+    assert costs["full"].value == left // (4925 * KV)
+    assert "by arithmetic" in costs["gist"].detail
+    assert costs["none"].not_measured == "this arm keeps nothing of a context"
 
 
 def test_gist_and_full_are_compared_prompt_by_prompt(gpu_run, tmp_path):
