@@ -3,6 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from gistbench.report import render
 from tests.fixtures.ladder_run import LadderRun
 from tests.fixtures.synthetic_run import SyntheticRun
 from tests.report.browser.conftest import DESKTOP, PHONE
@@ -63,6 +64,13 @@ def shown(page, selector):
     return page.locator(selector).locator("visible=true").count()
 
 
+@pytest.fixture(scope="module")
+def beside_published(tmp_path_factory):
+    """The page with most columns: a published result stands beside the run's own."""
+    published = render(ONE_LENGTH.write(tmp_path_factory.mktemp("published"))).json
+    return render(LADDER.write(tmp_path_factory.mktemp("beside")), published).html
+
+
 def choose(page, **values):
     for name, value in values.items():
         page.locator(f"#filters [name={name}]").select_option(value)
@@ -97,6 +105,12 @@ def test_the_page_fits_a_phone(visit, page_of, run, javascript):
         # Without a script in the page, what the page itself says is not evaluated either.
         box = page.locator("main").bounding_box()
         assert box is not None and box["x"] + box["width"] <= PHONE["width"]
+
+
+@pytest.mark.parametrize("width", [480, 710, 768, 900, 1024])
+def test_nothing_is_wider_than_the_window_between_phone_and_desktop(visit, beside_published, width):
+    page = visit(beside_published, viewport={"width": width, "height": 900}).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
@@ -231,3 +245,9 @@ def test_print_shows_what_is_folded_but_for_the_samples(visit, page_of):
     assert page.locator("#tradeoff details table").first.is_visible()
     assert shown(page, ".sample dl") == 0
     assert len(page.pdf()) > 10_000
+
+
+def test_a_printed_page_is_as_wide_as_its_paper(visit, beside_published):
+    page = visit(beside_published, viewport={"width": 703, "height": 1000}).page
+    page.emulate_media(media="print")  # A4 less its margins, in CSS pixels
+    assert page.evaluate("document.documentElement.scrollWidth") <= 703
