@@ -31,6 +31,8 @@ from gistbench.records import SCHEMA_VERSION, MemoryRecord, Record, RunRecord, S
 
 RUN_FILE, SAMPLES_FILE, MEMORY_FILE = "run.json", "samples.jsonl", "memory.jsonl"
 PACKED_SUFFIX = ".xz"
+WORK_FOLDER = "work"
+"""Where the answers of an unfinished run lie, within its folder."""
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -179,10 +181,7 @@ def read_json(path: Path, kind: type[RecordT]) -> RecordT:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({type(error).__name__}); "
-            "name a run directory that `gistbench run` wrote"
-        ) from error
+        raise _cannot_read(path, error) from error
     return parse_record(text, kind, str(path))
 
 
@@ -199,10 +198,29 @@ def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
                 if line.strip():
                     yield parse_record(line, kind, f"{path} line {number}")
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({type(error).__name__}); "
-            "name a run directory that `gistbench run` wrote"
-        ) from error
+        raise _cannot_read(found, error) from error
+
+
+def _cannot_read(path: Path, error: Exception) -> UsageError:
+    """Say why a file cannot be read: no such folder, no such file, or damage to what is there."""
+    folder, next_step = path.parent, "name a run directory that `gistbench run` wrote"
+    if isinstance(error, (EOFError, lzma.LZMAError)):
+        problem = "it was cut short or damaged"
+        next_step = "restore it or repeat the run"
+    elif isinstance(error, UnicodeDecodeError):
+        problem = f"it is not text in UTF-8 (byte {error.start:,})"
+        next_step = "restore it or repeat the run"
+    elif not folder.exists():
+        problem = f"there is no folder {folder}"
+    elif not folder.is_dir():
+        problem = f"{folder} is a file and no folder"
+    elif path.name == RUN_FILE and not path.exists() and (folder / WORK_FOLDER).is_dir():
+        problem, next_step = "the run has not finished", "run its command again, it goes on"
+    elif not path.exists():
+        problem = "the folder holds no such file"
+    else:
+        problem = (getattr(error, "strerror", None) or str(error)).lower()
+    return UsageError(f"{path} cannot be read: {problem}; {next_step}")
 
 
 def parse_record(text: str, kind: type[RecordT], where: str) -> RecordT:
@@ -212,13 +230,31 @@ def parse_record(text: str, kind: type[RecordT], where: str) -> RecordT:
         UsageError: Says what is wrong, and where.
     """
     try:
+        return kind.model_validate_json(text)
+    except ValidationError:
+        return _explained(text, kind, where)
+
+
+def _explained(text: str, kind: type[RecordT], where: str) -> RecordT:
+    """Read the slow way what could not be read the fast one, to say what is wrong with it."""
+    try:
         raw = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        problem = "it is nested too deeply"
+        if isinstance(error, json.JSONDecodeError):
+            problem = f"{error.msg} at column {error.colno}"
+        elif isinstance(error, ValueError):
+            problem = "a number has too many digits"
         raise UsageError(
-            f"{where} is not valid JSON ({error.msg} at column {error.colno}); "
+            f"{where} is not valid JSON ({problem}); "
             "the file was cut short or edited: restore it or repeat the run"
         ) from error
-    version = raw.get("schema_version", SCHEMA_VERSION) if isinstance(raw, dict) else None
+    if not isinstance(raw, dict):
+        raise UsageError(
+            f"{where} is not a {kind.__name__}: it holds no fields; "
+            "name a run directory that `gistbench run` wrote"
+        )
+    version = raw.get("schema_version", SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
         raise UsageError(
             f"{where} has schema version {version}, this gistbench reads {SCHEMA_VERSION}; "

@@ -10,9 +10,7 @@ from gistbench.arms.names import find_arm_name
 from gistbench.bench.checkpoints import Checkpoints
 from gistbench.bench.job import PROBE_FILE, Job, Mode, Probe
 from gistbench.config import RunConfig
-from gistbench.storage import read_json
-
-WORK_FOLDER = "work"
+from gistbench.storage import WORK_FOLDER, read_json
 
 
 class Display(Protocol):

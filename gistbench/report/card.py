@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from gistbench.records import Phase, Record
+from gistbench.report.answers import SamplesShown
 from gistbench.report.ladder import (
     BitsPoint,
     PairedRow,
@@ -16,6 +19,8 @@ from gistbench.report.ladder import (
     TaskStatus,
     Tradeoff,
 )
+from gistbench.report.latency import Latency
+from gistbench.report.needle import DepthTable, NeedleMaps
 from gistbench.report.shown import Figure, Line, MetricTable
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_MEASURED"]
@@ -107,38 +112,6 @@ class ArmFigures(Record):
     main: bool = True
 
 
-class DepthCell(Record):
-    """Samples whose needle stands in one part of the context. `heat` is 0 to 10, for the shade."""
-
-    hits: int
-    n: int
-    figure: Figure
-    interval: str = ""
-    count: str = ""
-    heat: int | None
-
-
-class DepthRow(Record):
-    """One arm over the bins."""
-
-    arm: str
-    cells: tuple[DepthCell, ...]
-
-
-class DepthTable(Record):
-    """Accuracy by depth for one task; bins are equal parts of the context, start to end.
-
-    One that is not `open` stands behind a click and has no chart.
-    """
-
-    task: str
-    bins: tuple[str, ...]
-    centres: tuple[float, ...]
-    rows: tuple[DepthRow, ...]
-    summary: str
-    open: bool = True
-
-
 class MemoryLayer(Record):
     """One source of memory readings over time, in bytes, thinned with peaks kept."""
 
@@ -163,30 +136,6 @@ class MemoryTrack(Record):
     layers: tuple[MemoryLayer, ...]
     phases: tuple[PhaseSpan, ...]
     summary: str
-
-
-class FailedSample(Record):
-    """One sample worth reading. All text is already cut and made visible."""
-
-    sample_id: str
-    task: str
-    depth: str
-    before: str
-    needle: str
-    after: str
-    excerpt_cut: str
-    expected: str
-    output: str
-    output_cut: str
-
-
-class FailureList(Record):
-    """The samples of one arm that a reader wants to see."""
-
-    arm: str
-    heading: str
-    samples: tuple[FailedSample, ...]
-    more: str
 
 
 class JudgedRow(Record):
@@ -221,7 +170,13 @@ class Published(Record):
 
 
 class Scorecard(Record):
-    """The whole scorecard of one run."""
+    """The whole scorecard of one run.
+
+    Sections that another gistbench knew are passed over, so that a published card can still be
+    shown beside a new run.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     schema_version: Literal[1] = 1
     title: str
@@ -252,11 +207,13 @@ class Scorecard(Record):
     bits_notes: tuple[str, ...] = ()
     tradeoff: Tradeoff | None = None
     depth: tuple[DepthTable, ...]
+    needle_maps: tuple[NeedleMaps, ...] = ()
+    latency: Latency | None = None
     memory: tuple[MemoryTrack, ...]
     memory_notes: tuple[str, ...]
     memory_phases: MetricTable
     only_main_arms: str = ""
-    failures: tuple[FailureList, ...]
+    samples: SamplesShown | None = None
     tasks: tuple[Line, ...]
     environment: tuple[Line, ...]
     notes: tuple[str, ...]

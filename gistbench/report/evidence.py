@@ -6,9 +6,10 @@ a sample counted twice, an arm or task that run.json does not know, a score that
 
 from __future__ import annotations
 
-import math
+import gc
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -141,6 +142,23 @@ def load_evidence(run_dir: Path) -> Evidence:
     Raises:
         UsageError: A record is missing, broken, of another version or contradicts another one.
     """
+    with _no_collector():
+        return _load(run_dir)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Records hold no cycles, and the collector would walk over all of them again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _load(run_dir: Path) -> Evidence:
     run = read_json(run_dir / RUN_FILE, RunRecord)
     path = run_dir / SAMPLES_FILE
     arms = {arm.name for arm in run.arms}
@@ -209,7 +227,7 @@ def _fault(sample: SampleRecord, arms: Container[str]) -> str | None:
         return "belongs to an arm that run.json does not list"
     if sample.scores.get("exact_match") not in (0.0, 1.0):
         return "has no exact_match of 0 or 1"
-    if not all(math.isfinite(score) and 0 <= score <= 1 for score in sample.scores.values()):
+    if not all(0 <= score <= 1 for score in sample.scores.values()):  # what is no number is neither
         return "has a score outside 0 to 1"
     if sample.context_tokens <= 0:
         return f"has a context of {sample.context_tokens} tokens"

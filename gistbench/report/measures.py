@@ -118,7 +118,7 @@ def measure_memory(criterion: Criterion, evidence: Evidence) -> Measurement | No
     wanted = criterion.conditions.contexts
     if wanted is not None and gist.contexts_held != wanted:
         return NotMeasured(
-            not_measured=f"{gist.contexts_held} contexts were held, the criterion asks for {wanted}"
+            not_measured=f"contexts held: {gist.contexts_held}, the criterion asks for {wanted}"
         )
     saved = 1 - gist.torch_allocated_bytes / full.torch_allocated_bytes
     return Measurement(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gistbench.judgements import JUDGE_FILE, read_judgements
+from gistbench.judgements import JUDGE_FILE, Judgement, read_judgements
 from gistbench.report.card import ArmFigures, Published, Scorecard, Verdict
 from gistbench.report.criteria import CriteriaBlock, load_criteria
 from gistbench.report.discrimination import in_words, task_statuses
@@ -15,12 +16,14 @@ from gistbench.report.sections.columns import main_arms, only_main_arms
 from gistbench.report.sections.comparisons import comparisons, headline, paired_matrix
 from gistbench.report.sections.depth import depth_tables
 from gistbench.report.sections.environment import environment_lines, task_lines
-from gistbench.report.sections.failures import failure_lists
 from gistbench.report.sections.fairness import fairness
 from gistbench.report.sections.figures import arm_figures
 from gistbench.report.sections.judged import judged
+from gistbench.report.sections.latency import latency
 from gistbench.report.sections.length_table import effective_lengths
+from gistbench.report.sections.needle import needle_maps
 from gistbench.report.sections.recovered import bits_notes, bits_points
+from gistbench.report.sections.samples import samples_shown
 from gistbench.report.sections.tables import comparison_tables, looser_table, phase_table
 from gistbench.report.sections.timeline import memory_notes, memory_tracks
 from gistbench.report.sections.tradeoff import tradeoff
@@ -53,10 +56,11 @@ def render(run_dir: Path, published: Path | None = None) -> ScorecardPaths:
     """
     evidence = load_evidence(run_dir)
     card = build_scorecard(
-        evidence, load_criteria(), read_json(published, Scorecard) if published else None
+        evidence,
+        load_criteria(),
+        read_json(published, Scorecard) if published else None,
+        read_judgements(run_dir / JUDGE_FILE),
     )
-    opinions = judged(evidence, read_judgements(run_dir / JUDGE_FILE))
-    card = card.model_copy(update={"judged": opinions})
     paths = ScorecardPaths(
         html=run_dir / HTML_FILE, json=run_dir / JSON_FILE, markdown=run_dir / MARKDOWN_FILE
     )
@@ -67,7 +71,10 @@ def render(run_dir: Path, published: Path | None = None) -> ScorecardPaths:
 
 
 def build_scorecard(
-    evidence: Evidence, criteria: CriteriaBlock, published: Scorecard | None = None
+    evidence: Evidence,
+    criteria: CriteriaBlock,
+    published: Scorecard | None = None,
+    judgements: Sequence[Judgement] = (),
 ) -> Scorecard:
     """Work out every figure of the scorecard."""
     run = evidence.run
@@ -111,11 +118,14 @@ def build_scorecard(
         bits_notes=bits_notes(bits),
         tradeoff=tradeoff(evidence),
         depth=depth_tables(evidence),
+        needle_maps=needle_maps(evidence),
+        latency=latency(evidence),
         memory=tracks,
         memory_notes=memory_notes(run.arms, tracks),
         memory_phases=phase_table([arm for arm in run.arms if arm.name in main_arms(evidence)]),
         only_main_arms=only_main_arms(evidence),
-        failures=failure_lists(evidence),
+        samples=samples_shown(evidence, judgements),
+        judged=judged(evidence, judgements),
         tasks=task_lines(evidence),
         environment=environment_lines(run),
         notes=run.notes,

@@ -92,7 +92,7 @@ def test_a_packed_file_cut_short_is_one_sentence(parts: dict[str, Path], tmp_pat
     packed = merge([parts["gist"], parts["rivals"]], tmp_path / "xz", packed=True)
     file = packed / "samples.jsonl.xz"
     file.write_bytes(file.read_bytes()[:-40])
-    with pytest.raises(UsageError, match=r"samples\.jsonl cannot be read"):
+    with pytest.raises(UsageError, match=r"samples\.jsonl\.xz cannot be read: it was cut short"):
         samples_of(packed)
 
 

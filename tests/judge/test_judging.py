@@ -245,6 +245,13 @@ def card_of(run_dir: Path) -> dict[str, Any]:
     return found
 
 
+def without_marks(samples: dict[str, Any]) -> list[str]:
+    """Take out what scorers that disagree leave on the samples of a card."""
+    del samples["counts"], samples["any_differ"]
+    answers = [a for g in samples["groups"] for p in g["prompts"] for a in p["answers"]]
+    return [answer.pop("differ") for answer in answers]
+
+
 def test_nothing_that_a_judge_says_changes_anything_else(
     run_dir: Path, server: JudgeServer
 ) -> None:
@@ -259,6 +266,9 @@ def test_nothing_that_a_judge_says_changes_anything_else(
     opinions = after.pop("judged")
     assert before.pop("judged") == []
     assert opinions[0]["score"] == "100 of 100"
+    # Beside the answers it disagrees on stands its name, and that is all.
+    marks = [mark for card in (before, after) for mark in without_marks(card["samples"])]
+    assert set(marks) == {"", "test-judge calls it right"}
     assert json.dumps(after) == json.dumps(before)
 
 
@@ -302,8 +312,8 @@ def test_a_judges_words_are_escaped(run_dir: Path, server: JudgeServer) -> None:
     ask(run_dir, server, limit=1)
     paths = render(run_dir)
     page = paths.html.read_text(encoding="utf-8")
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
     assert "\u202e" not in page
     assert "\\[x\\]" in paths.markdown.read_text(encoding="utf-8")
 

@@ -15,8 +15,10 @@ from gistbench.report import Scorecard, render, summary_table
 from gistbench.report.criteria import load_criteria
 from gistbench.report.evidence import load_evidence
 from gistbench.report.page.pages import html_page, markdown_page
+from gistbench.report.page.scripts import page_script
 from gistbench.report.scorecard import build_scorecard
 from gistbench.storage import read_json
+from tests.fixtures.synthetic_run import KV, WEIGHTS
 
 HOSTILE = "<script>alert(1)</script>`|[x](http://e.com)\u202e\u0000\u200b" + "y" * 1_000_000
 
@@ -68,14 +70,17 @@ def gpu_page(gpu_paths):
     return Page(gpu_paths.html.read_text(encoding="utf-8"))
 
 
-def test_the_page_needs_no_network_and_no_script(gpu_paths, cpu_run, tmp_path):
+def test_the_page_needs_no_network_and_no_script_but_its_own(gpu_paths, cpu_run, tmp_path):
     for paths in (gpu_paths, rendered(cpu_run, tmp_path / "cpu")):
         text = paths.html.read_text(encoding="utf-8")
         page = Page(text)
         assert {r for r in page.references if not r.startswith(("#", "data:,"))} == set()
-        assert not {"script", "iframe", "object", "embed", "form"} & set(page.tags)
+        assert not {"iframe", "object", "embed"} & set(page.tags)
+        assert page.tags.count("script") == 1
         assert not re.search(r"https?://|url\((?!#)|@import|\bon\w+=", text)
-        assert "default-src 'none'" in text
+        (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+        assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+        assert f"script-src '{page_script('scorecard.js').hash}';" in policy
 
 
 def test_the_page_is_well_formed_for_readers_and_screen_readers(gpu_page):
@@ -110,7 +115,7 @@ def test_the_page_says_first_what_was_decided(gpu_page):
 def test_charts_follow_the_pages_colours(gpu_paths):
     text = gpu_paths.html.read_text(encoding="utf-8")
     charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert len(charts) == 2
+    assert len(charts) == 3
     for chart in charts:
         assert "var(--series-1)" in chart
         assert not re.search(r"#[0-9a-f]{6}", chart)
@@ -165,7 +170,8 @@ def test_hostile_text_stays_text(hostile_paths):
     text = paths.html.read_text(encoding="utf-8")
     assert len(text) < 600_000
     page = Page(text)
-    assert not {"script", "img", "b1"} & set(page.tags)
+    assert page.tags.count("script") == 1
+    assert not {"img", "i", "b1"} & set(page.tags)
     assert "<script>alert(1)</script>" in page.text
     for picture in ("⟨U+202E⟩", "⟨NUL⟩", "⟨U+200B⟩", "⟨U+2066⟩", "characters cut"):
         assert picture in page.text
@@ -182,19 +188,13 @@ def test_the_needle_is_marked_and_long_text_says_how_much_was_cut(hostile_paths)
     assert f"{cut:,} characters cut" in text
 
 
-def test_at_most_twenty_samples_of_an_arm_are_shown_and_the_rest_is_named(gpu_run, tmp_path):
-    lists = {found.arm: found for found in card_of(gpu_run, tmp_path / "run").failures}
-    assert len(lists["full"].samples) == 20
-    assert lists["full"].heading.startswith("24 of 40")
-    assert lists["full"].more.startswith("4 more")
-    assert lists["swapped"].samples == ()
-
-
-def test_for_a_control_the_right_answers_are_what_to_read(gpu_run, tmp_path):
+def test_for_a_control_the_right_answers_are_what_is_wrong(gpu_run, tmp_path):
     run = gpu_run.but(hits={"gist": 40, "full": 16, "swapped": 3, "none": 0})
     paths = rendered(run, tmp_path / "run")
     card = read_json(paths.json, Scorecard)
-    assert len({f.arm: f for f in card.failures}["swapped"].samples) == 3
+    assert card.samples is not None
+    counts = {line.label: line.text for line in card.samples.counts}
+    assert counts["swapped"] == "3 of 40 right, though a control should know nothing"
     assert card.invalid
     assert card.checks[0].status == "INVALID-LEAK"
     assert "INVALID-LEAK." in paths.html.read_text(encoding="utf-8")
@@ -237,6 +237,57 @@ def test_a_published_result_stands_beside_this_one(gpu_paths, gpu_run, cpu_run, 
     card = build_scorecard(evidence, load_criteria(), read_json(published, Scorecard))
     assert card.published is not None
     assert "another base model" in card.published.comparability
+
+
+def long(sample):
+    """As long as the texts of a real run: 300 characters on either side of the needle."""
+    side = ("The harbour was quiet that morning, and 37 gulls circled. " * 6)[:300]
+    return sample.model_copy(update={"excerpt": side + sample.excerpt_needle + side})
+
+
+def test_four_hundred_samples_of_four_arms_are_all_on_a_page_that_can_be_sent(gpu_run, tmp_path):
+    hits = {"gist": 380, "full": 160, "swapped": 0, "none": 0}
+    paths = rendered(gpu_run.but(num_samples=400, hits=hits, sample_change=long), tmp_path / "run")
+    text = paths.html.read_text(encoding="utf-8")
+    assert len(text.encode()) < 1_500_000
+    assert text.count('class="sample"') == 400
+    assert text.count("<mark>") == 400
+    assert "All 1,600 answers to all 400 prompts are here." in text
+
+
+@pytest.mark.slow
+def test_ten_thousand_samples_are_a_page_in_less_than_a_gigabyte(gpu_run, tmp_path):
+    hits = {"gist": 9_800, "full": 4_000, "swapped": 0, "none": 0}
+    run = gpu_run.but(num_samples=10_000, hits=hits, sample_change=long)
+    folder = run.write(tmp_path / "run")
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from gistbench.report import render\n"
+        "render(Path(sys.argv[1]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 1_000_000  # KiB
+    text = (folder / "scorecard.html").read_text(encoding="utf-8")
+    assert len(text.encode()) < 1_500_000
+    card = read_json(folder / "scorecard.json", Scorecard)
+    assert card.samples is not None
+    counts = {line.label: line.text for line in card.samples.counts}
+    assert counts["gist"] == "200 of 10,000 not exactly right"  # and all of them are here
+    assert " of the 6,000 are here" in counts["full"]
+    assert card.samples.notes[0].startswith("1,440 of 40,000 answers are here, to 360 of 10,000")
+
+
+def test_how_many_contexts_a_card_could_hold_is_arithmetic_and_says_so(gpu_run, tmp_path):
+    costs = {arm.name: arm.cost["contexts_in_budget"] for arm in card_of(gpu_run, tmp_path).arms}
+    left = 24 * 2**30 - WEIGHTS
+    assert costs["gist"].value == left // (10 * KV)
+    assert costs["full"].value == left // (4925 * KV)
+    assert "by arithmetic" in costs["gist"].detail
+    assert costs["none"].not_measured == "this arm keeps nothing of a context"
 
 
 def test_gist_and_full_are_compared_prompt_by_prompt(gpu_run, tmp_path):
@@ -283,6 +334,17 @@ def test_a_damaged_run_is_one_sentence(gpu_run, tmp_path, file, change, problem)
         render(folder)
     assert "\n" not in str(caught.value)
     assert not (folder / "scorecard.html").exists()
+
+
+def test_a_published_card_of_another_gistbench_is_shown_without_what_is_unknown(
+    gpu_paths, cpu_run, tmp_path
+):
+    older = json.loads(gpu_paths.json.read_text(encoding="utf-8")) | {"failures": []}
+    del older["samples"], older["latency"]
+    path = tmp_path / "older.json"
+    path.write_text(json.dumps(older), encoding="utf-8")
+    text = rendered(cpu_run, tmp_path / "run", path).html.read_text(encoding="utf-8")
+    assert "Published result, n = 40" in text
 
 
 def test_a_published_file_that_is_no_scorecard_is_one_sentence(cpu_run, tmp_path):

@@ -8,9 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gistbench.metrics import GIB, MIB
-from gistbench.report.card import DepthTable, MemoryTrack
+from gistbench.report.card import MemoryTrack
+from gistbench.report.latency import Latency
+from gistbench.report.needle import DepthTable
 from gistbench.report.page.svg import DASHES, MARKERS, PHASES, SERIES, chart_style, svg_of
 from gistbench.report.page.visible_text import visible
 from gistbench.report.sections.timeline import DEVICE_LAYERS
@@ -96,6 +99,49 @@ def memory_chart(tracks: Sequence[MemoryTrack], prefix: str) -> str:
         phases = [p for p in PHASES if any(s.phase == p for t in drawn for s in t.phases)]
         handles = [*labels.values(), *(Patch(color=PHASES[phase]) for phase in phases)]
         figure.legend(handles, [*labels, *phases], loc="outside upper left", ncols=4)
+        return svg_of(figure, prefix)
+
+
+def latency_chart(found: Latency | None, prefix: str) -> str:
+    """Share of batches that took at most so long: a panel for each quantity, a step for each arm.
+
+    Empty where no batch was timed.
+    """
+    if found is None or not found.panels:
+        return ""
+    arms = list(dict.fromkeys(curve.arm for panel in found.panels for curve in panel.curves))
+    with chart_style():
+        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+        panels = figure.subplots(1, len(found.panels), sharey=True, squeeze=False)[0]
+        for axes, panel in zip(panels, found.panels, strict=True):
+            times = [seconds for curve in panel.curves for seconds in curve.seconds]
+            unit, name = (1e-3, "ms") if max(times) < 1 else (1.0, "s")
+            for curve in panel.curves:
+                place = arms.index(curve.arm)
+                axes.step(
+                    [curve.seconds[0] / unit, *(seconds / unit for seconds in curve.seconds)],
+                    [0, *(100 * share for share in curve.shares)],
+                    where="post",
+                    color=SERIES[place % len(SERIES)],
+                    linestyle=DASHES[place % len(DASHES)],
+                    linewidth=1.6,
+                )
+            if min(times) > 0 and max(times) > 8 * min(times):
+                axes.set_xscale("log")
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                axes.set_xlim(left=0)
+            axes.set_ylim(0, 102)
+            axes.set_title(panel.quantity, loc="left", fontsize=10, fontweight="bold")
+            axes.set_xlabel(f"{name} of a batch")
+        panels[0].set_ylabel("batches, %")
+        handles = [
+            Line2D([], [], color=SERIES[n % len(SERIES)], linestyle=DASHES[n % len(DASHES)])
+            for n in range(len(arms))
+        ]
+        figure.legend(handles, [visible(arm) for arm in arms], loc="outside upper left", ncols=6)
         return svg_of(figure, prefix)
 
 

@@ -8,24 +8,27 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gistbench.report.card import Scorecard
-from gistbench.report.page.charts import depth_chart, memory_chart
+from gistbench.report.page.charts import depth_chart, latency_chart, memory_chart
 from gistbench.report.page.ladder_charts import bits_chart, tradeoff_chart
+from gistbench.report.page.scripts import page_script
 from gistbench.report.page.visible_text import visible
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#$])")
 
 
 def html_page(card: Scorecard) -> str:
-    """One self-contained file: no script, no network, charts inline."""
+    """One self-contained file: no network, charts inline, nothing that needs its script."""
     return fill_html(
         "scorecard.html.j2",
         card=card,
+        script=page_script("scorecard.js"),
         depth_charts=[
             Markup(depth_chart(table, f"depth{number}") if table.open else "")
             for number, table in enumerate(card.depth)
         ],
         tradeoff_chart=Markup(tradeoff_chart(card.tradeoff, "tradeoff")),
         bits_chart=Markup(bits_chart(card.bits, "bits")),
+        latency_chart=Markup(latency_chart(card.latency, "latency")),
         memory_chart=Markup(memory_chart(card.memory, "memory")),
     )
 

@@ -19,6 +19,8 @@ def visible(text: str) -> str:
     Common ones get their name (⟨LF⟩, ⟨NUL⟩), the others their code (⟨U+202E⟩). Text that went
     through once does not change again.
     """
+    if text.isprintable():  # almost all text is, and this is much faster
+        return text
     return "".join(_picture(c) if unicodedata.category(c) in _HIDDEN else c for c in text)
 
 

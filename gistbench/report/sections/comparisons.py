@@ -28,11 +28,17 @@ def compared_pairs(evidence: Evidence) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def main_pairs(evidence: Evidence) -> tuple[tuple[str, str], ...]:
+    """Those of them that are shown without a click."""
+    main = {GIST, FULL, TUNED} | (set(main_arms(evidence)) if _few(evidence) else set())
+    return tuple(pair for pair in compared_pairs(evidence) if set(pair) <= main)
+
+
 def comparisons(evidence: Evidence) -> tuple[tuple[PairedRow, ...], tuple[PairSummary, ...]]:
     """Rows and summaries of every pair with a prompt in common, in the same order."""
     all_rows: list[PairedRow] = []
     summaries = []
-    main = {GIST, FULL, TUNED} | (set(main_arms(evidence)) if _few(evidence) else set())
+    main = main_pairs(evidence)
     for first, second in compared_pairs(evidence):
         rows = paired_rows(evidence, first, second)
         if rows:
@@ -41,7 +47,7 @@ def comparisons(evidence: Evidence) -> tuple[tuple[PairedRow, ...], tuple[PairSu
                 PairSummary(
                     first=first,
                     second=second,
-                    main={first, second} <= main,
+                    main=(first, second) in main,
                     text=_summary(rows, evidence),
                 )
             )

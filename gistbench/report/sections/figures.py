@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from gistbench.metrics import METRICS, format_percent
+from gistbench.metrics import GIB, METRICS, format_count, format_percent
 from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState, TaskRecord, Timing
 from gistbench.report.card import ArmFigures
 from gistbench.report.controls import exact
@@ -17,11 +17,16 @@ from gistbench.report.statistics import Estimate, mean, wilson
 
 SCORES = ("exact_match", "contains", "digit_accuracy")
 ABSENCE = ("balanced_accuracy", "none_on_absent", "key_on_absent", "none_on_present")
+NO_SAMPLES = "no samples were answered"
 NOWHERE = "not at the length at which this run is judged"
+
+BUDGET_BYTES = 24 * GIB
+"""Of a card that people have: how many contexts it could hold is worked out for this size."""
 
 COST_METRICS = (
     "cache_tokens",
     "cache_bytes",
+    "contexts_in_budget",
     "compress_seconds",
     "first_token_seconds",
     "decode_tokens_per_second",
@@ -104,7 +109,7 @@ def _unanswered(evidence: Evidence, arm: str, task: TaskRecord) -> dict[str, Fig
     elif evidence.samples(arm, task):
         return None
     elif evidence.was_asked(arm, task):
-        found = absent("no samples were answered")
+        found = absent(NO_SAMPLES)
     else:
         found = absent("this arm was not run on this task")
     return dict.fromkeys(SCORES, found)
@@ -151,17 +156,18 @@ def _absence(samples: Samples) -> dict[str, Figure]:
     }
 
 
+def batch_timings(samples: Iterable[SampleRecord]) -> list[Timing]:
+    """One timing for each batch, as a whole: its samples share it."""
+    return [t for t in dict.fromkeys(s.timing for s in samples) if isinstance(t, Timing)]
+
+
 def _cost(arm: ArmRecord, samples: Samples) -> dict[str, Figure]:
-    # Samples of a batch share its timing: one value per batch, for the batch as a whole.
-    timings = [
-        timing
-        for timing in {s.timing.model_dump_json(): s.timing for s in samples}.values()
-        if isinstance(timing, Timing)
-    ]
+    timings = batch_timings(samples)
     untimed = next((s.timing for s in samples if isinstance(s.timing, NotMeasured)), None)
     found = {
         "cache_tokens": _median("cache_tokens", [s.cache_tokens for s in samples], samples),
         "cache_bytes": _median("cache_bytes", [s.cache_bytes for s in samples], samples),
+        "contexts_in_budget": _contexts_in_budget(arm, samples),
         "compress_seconds": _median(
             "compress_seconds",
             [t.compress_seconds for t in timings if t.compress_seconds is not None],
@@ -172,7 +178,7 @@ def _cost(arm: ArmRecord, samples: Samples) -> dict[str, Figure]:
             "first_token_seconds",
             [t.first_token_seconds for t in timings],
             samples,
-            untimed.not_measured if untimed else "no samples were answered",
+            untimed.not_measured if untimed else NO_SAMPLES,
         ),
         "decode_tokens_per_second": _median(
             "decode_tokens_per_second",
@@ -195,10 +201,10 @@ def _median(
     metric: str,
     values: Sequence[float],
     samples: Sequence[SampleRecord],
-    reason: str = "no samples were answered",
+    reason: str = NO_SAMPLES,
 ) -> Figure:
     if not values:
-        return absent(reason if samples else "no samples were answered")
+        return absent(reason if samples else NO_SAMPLES)
     show: Callable[[float], str] = METRICS[metric].format
     middle, n = statistics.median(values), len(values)
     low, high = min(values), max(values)
@@ -212,6 +218,21 @@ def _median(
     if metric.endswith(("_seconds", "_per_second")) and batch > 1:
         detail += f" batches of up to {batch} samples, each timed as a whole"
     return Figure(value=middle, low=low, high=high, n=n, text=show(middle), detail=detail)
+
+
+def _contexts_in_budget(arm: ArmRecord, samples: Sequence[SampleRecord]) -> Figure:
+    """By arithmetic: what the weights leave of the budget, over the cache of a context."""
+    size = statistics.median(sample.cache_bytes for sample in samples) if samples else 0
+    left = BUDGET_BYTES - arm.weights_bytes
+    if size <= 0:
+        return absent("this arm keeps nothing of a context" if samples else NO_SAMPLES)
+    if left < 0:
+        return not_applicable("the weights alone are larger")
+    return Figure(
+        value=left // size,
+        text=format_count(left // size),
+        detail="by arithmetic; nothing is set aside for activations",
+    )
 
 
 def _throughput(arm: ArmRecord) -> Figure:

@@ -23,6 +23,7 @@ Group = tuple[str, Sequence[TableRow]]
 """Title, rows."""
 
 COST_LABELS = {
+    "contexts_in_budget": "contexts that fit beside the weights in 24 GiB",
     "throughput": "throughput, contexts together",
     "steady_one": "allocated by torch, one context held",
     "steady_many": "allocated by torch, many contexts held",
@@ -64,9 +65,9 @@ def _comparison(
     shown = [by_name[name] for name in names]
     groups = [*_accuracy_groups(shown, evidence)]
     for title, metrics in (
-        ("What a context costs", COST_METRICS[:2]),
-        ("Speed", COST_METRICS[2:6]),
-        ("Memory in the steady state", COST_METRICS[6:]),
+        ("What a context costs", COST_METRICS[:3]),
+        ("Speed", COST_METRICS[3:7]),
+        ("Memory in the steady state", COST_METRICS[7:]),
     ):
         rows = []
         for name in metrics:

@@ -9,7 +9,7 @@ from tests.fixtures.synthetic_run import SyntheticRun
 from tests.report.compare.conftest import with_samples
 
 RUN = SyntheticRun(num_samples=4, hits={"gist": 4, "full": 2, "swapped": 0, "none": 0})
-COUNTED = {"cache_tokens", "cache_bytes"}
+COUNTED = {"cache_tokens", "cache_bytes", "contexts_in_budget"}
 
 
 def ratios(read, reference_arm="gist", arm="gist"):
