@@ -110,7 +110,9 @@ class TrainingConfig(Config):
     """How it is trained; names and meanings are those of transformers.TrainingArguments."""
 
     max_steps: int = Field(1000, ge=1, description="optimiser steps")
-    per_device_train_batch_size: int = Field(8, ge=1, description="samples at `context_tokens`")
+    per_device_train_batch_size: int = Field(
+        8, ge=1, description="samples at `context_tokens`; processes that train together share them"
+    )
     fill_batches: bool = Field(
         True, description="shorter contexts come in larger batches of about as many tokens"
     )
