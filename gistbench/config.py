@@ -229,6 +229,9 @@ class RunConfig(Config):
     parallel_arms: int = Field(
         1, ge=1, description="arms that answer at once; above 1, their times are not measured"
     )
+    processes: int = Field(
+        1, ge=1, description="processes that share each arm's samples, each on a GPU of its own"
+    )
     timing_rounds: int = Field(3, ge=0, description="alternating rounds of the speed measurement")
     allow_other_precision: bool = Field(
         False, description="accept weights other than those the checkpoint was trained on"

@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gistbench.bench.first_prompts import (
     shortest_own_tokens,
 )
 from gistbench.bench.job import (
+    GO_ON,
     PROBE_FILE,
     ArmResult,
     Event,
@@ -31,9 +33,10 @@ from gistbench.bench.job import (
     SteadyResult,
     TimingResult,
 )
-from gistbench.bench.loaded import Loaded, load, resolve_device
+from gistbench.bench.loaded import Loaded, load, num_gpus, resolve_device
 from gistbench.bench.recording import (
     at_once,
+    on_one_processor,
     own_memory,
     phase_records,
     sample_record,
@@ -42,7 +45,8 @@ from gistbench.bench.recording import (
 from gistbench.bench.systems import steady_state, throughput_round
 from gistbench.errors import GistbenchError, TooLongError, UsageError
 from gistbench.evaluation.answers import AnswerFile
-from gistbench.evaluation.lm import ArmLM
+from gistbench.evaluation.engine import no_marker
+from gistbench.evaluation.lm import ArmLM, Sharing
 from gistbench.measurement import MemorySampler, package_versions, provenance, timed
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
@@ -112,6 +116,7 @@ def probe(job: Job) -> None:
         folder=str(loaded.engine.base.folder.resolve()),
         tokens_sha256=_tokens_sha256(prompt.tokens),
         shortest_own_tokens=shortest_own_tokens(job, loaded),
+        num_gpus=num_gpus(),
     )
     write_json(Path(job.folder) / PROBE_FILE, found)
 
@@ -200,6 +205,40 @@ def timing(job: Job) -> None:
     write_json(path, TimingResult(outcome=outcome))
 
 
+class ShareAnsweredError(Exception):
+    """Not a failure: this process has answered its share, and another one scores all of them."""
+
+
+def answer(job: Job) -> None:
+    """Answer this process's share of the samples; the process that evaluates takes it from here."""
+    device = resolve_device(job.device)
+    _require_same_device(job, device)
+    loaded = load(job, device, no_marker)
+    foreign = ruler_tasks(job, loaded)
+    prompt = first_prompts(job, loaded, foreign, 1)[0]
+    _require_same_tokens(job, prompt.tokens)
+    loaded.engine.warm_up(prompt)
+    with suppress(ShareAnsweredError):
+        _answer(job, loaded, foreign)
+
+
+def _sharing(job: Job) -> Sharing | None:
+    """What to do with the samples of other processes, if there are any."""
+    if job.processes == 1:
+        return None
+
+    def wait_for_the_others() -> None:
+        # The parent says so; at the end of the file there is none any more.
+        if sys.stdin.readline().strip() != GO_ON:
+            sys.exit(1)
+
+    def leave() -> None:
+        raise ShareAnsweredError
+
+    meet = leave if job.mode == "answer" else wait_for_the_others
+    return Sharing(job.process, job.processes, meet)
+
+
 def evaluate(job: Job) -> None:
     """Answer every sample of every task, then hold contexts and read the memory."""
     folder = Path(job.folder)
@@ -265,13 +304,22 @@ def _answer(
     def progress(task: str, done: int, total: int, resumed: bool) -> None:
         emit(Event(kind="progress", task=task, done=done, total=total, resumed=resumed))
 
+    folder = Path(job.folder)
+    number = f"-{job.process}" if job.process else ""
+    untimed = at_once(job) if job.parallel_arms > 1 else None
+    if job.processes > 1 and loaded.engine.device == "cpu":
+        untimed = on_one_processor(job)
     model = ArmLM(
         loaded.engine,
         batch_size=job.batch_size,
         identity=identity,
-        answers=AnswerFile(Path(job.folder) / f"{job.arm}.answers.jsonl"),
+        answers=AnswerFile(
+            folder / f"{job.arm}.answers{number}.jsonl",
+            lambda: folder.glob(f"{job.arm}.answers*.jsonl"),
+        ),
         progress=progress,
-        untimed=at_once(job) if job.parallel_arms > 1 else None,
+        untimed=untimed,
+        sharing=_sharing(job),
     )
     _build(job, str(loaded.engine.base.folder))  # here what a user can mend is one sentence
     manager = TaskManager(
@@ -309,6 +357,7 @@ MODES: dict[Mode, Callable[[Job], None]] = {
     "probe": probe,
     "prepare": prepare,
     "evaluate": evaluate,
+    "answer": answer,
     "timing": timing,
 }
 
