@@ -134,6 +134,9 @@ class TrainingConfig(Config):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     optim: str = Field("adamw_torch_fused", description="optimiser, as transformers names it")
     gradient_checkpointing: bool = Field(False, description="recompute activations backwards")
+    shard_base: bool = Field(
+        False, description="spread the frozen base model's layers over the GPUs of all processes"
+    )
     answer_logits_only: bool = Field(True, description="compute logits at the answer alone")
     logging_steps: int = Field(10, ge=1, description="steps between rows of the log")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints")

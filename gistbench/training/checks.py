@@ -187,7 +187,8 @@ def _require_own_sharing() -> None:
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
             raise UsageError(
                 f"accelerate's configuration asks for {name}, which this training does not use; "
-                "start it with `torchrun` or `accelerate launch --multi_gpu`"
+                "start it with `torchrun` or `accelerate launch --multi_gpu`, and for a base model "
+                "that does not fit on one GPU pass --training.shard-base"
             )
 
 

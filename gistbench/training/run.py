@@ -41,6 +41,7 @@ from gistbench.training.checks import (
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.data import SampleBatches
 from gistbench.training.log import TrainingLog
+from gistbench.training.sharding import leave_shards_alone, require_shardable, shard
 from gistbench.training.share import share_of
 from gistbench.training.trainer import (
     GistTrainer,
@@ -94,6 +95,7 @@ def _train(
 ) -> Path:
     generators.require_trained(config.data.tasks)
     share = share_of(config, launch)
+    require_shardable(config, launch)
     console = Console(stderr=True, quiet=not launch.is_first)
     checkpoint = latest_checkpoint(output) if resume else None
     if resume and is_finished(config, output):
@@ -104,7 +106,9 @@ def _train(
     arguments = training_arguments(config, output, device, share)
     set_seed(config.training.seed)
     transformers_logging.disable_progress_bar()
-    place = f"cuda:{arguments.local_process_index}" if device == "cuda" else "cpu"
+    place = f"cuda:{launch.local_rank}" if device == "cuda" else "cpu"
+    if config.training.shard_base:
+        place = "cpu"  # it may fit on no one GPU
     base = _base(config, place)
     config = settled(config, base.reference.model_type)
     supervised = check_room(config, base)
@@ -113,7 +117,11 @@ def _train(
         gist_ids = add_gist_rows(base.model, config.num_gists, seed=config.training.seed)
     if config.training.gradient_checkpointing:
         base.model.enable_input_require_grads()
+    if config.training.shard_base:
+        shard(base.model, device)
     model = add_adapter(base.model, config, gist_ids)
+    if config.training.shard_base:
+        leave_shards_alone(model)
     parent = None
     if config.adapter.start_from is not None:
         folder = find_checkpoint(config.adapter.start_from, config.objective)

@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
+from gistbench.launch import Launch
 from gistbench.models.manifest import read_manifest
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.run import train
+from gistbench.training.sharding import require_shardable
 from gistbench.training.trainer import latest_checkpoint
 from tests.fixtures.tiny_base import tiny_config
 
@@ -59,10 +61,11 @@ for folder, config in orders.items():
 def torchrun(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Two processes; --standalone takes a port that is free."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
         [*launcher, "--nproc-per-node", "2", *words],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -120,6 +123,11 @@ def configurations(base: Path) -> dict[str, TrainConfig]:
             data={"tasks": ("niah_labelled_2",), "questions_per_context": 2, "context_tokens": 256},
             training={**several, "pointer_weight": 0.5, "per_device_train_batch_size": 4},
         ),
+        "sharded": tiny_config(
+            base,
+            data={"tasks": UNEQUAL, "context_tokens": 256},
+            training={**several, **accumulated, "shard_base": True, "gradient_checkpointing": True},
+        ),
         "full": tiny_config(
             base,
             objective="full",
@@ -130,7 +138,14 @@ def configurations(base: Path) -> dict[str, TrainConfig]:
     }
 
 
-NAMES = ("rows", "micro-batches", "curriculum", "questions", "full")
+NAMES = (
+    "rows",
+    "micro-batches",
+    "curriculum",
+    "questions",
+    "sharded",
+    "full",
+)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +163,8 @@ def alone(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one-process")
     observe = Curriculum.observe
     for name, config in configurations(tiny_base).items():
+        whole = config.training.model_copy(update={"shard_base": False})
+        config = config.model_copy(update={"training": whole})
 
         def writing(self: Curriculum, step: Any, path: Path = folder / f"{name}.told-0") -> bool:
             advanced = observe(self, step)
@@ -192,6 +209,8 @@ def test_what_two_processes_write_is_what_one_writes(
     one, other = (
         read_manifest(folder / name).model_dump(exclude=changing) for folder in (shared_out, alone)
     )
+    assert one["training_config"]["training"].pop("shard_base") == (name == "sharded")
+    del other["training_config"]["training"]["shard_base"]
     assert one == other
     files = [{path.name for path in (folder / name).iterdir()} for folder in (shared_out, alone)]
     assert files[0] == files[1]
@@ -222,16 +241,43 @@ def test_a_state_of_two_processes_is_refused_by_one(
         train(configurations(tiny_base)["rows"], folder, device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("changes", "processes", "sentence"),
+    [
+        ({}, 1, "and there is one; start several with `torchrun"),
+        ({"base": {"quantization": "nf4"}}, 2, "cannot cut weights in nf4"),
+        ({"data": {"questions_per_context": 2}}, 2, "questions_per_context 2 does not go with"),
+    ],
+)
+def test_a_base_model_that_cannot_be_sharded_is_refused(
+    changes: dict[str, Any], processes: int, sentence: str
+) -> None:
+    fields = {"training": {"shard_base": True}, **changes}
+    with pytest.raises(UsageError, match=sentence):
+        require_shardable(TrainConfig.model_validate(fields), Launch(0, processes, 0, processes))
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_what_accelerate_would_do_besides_is_refused(
+    name: str, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(UsageError, match=rf"asks for {name}.*--training.shard-base"):
+        train(tiny_config(tiny_base), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_same_command_goes_on(
     tiny_base: Path, tmp_path: Path
 ) -> None:
-    """Dropout too, whose random numbers are each process's own: bit by bit what was not broken."""
+    """Bit by bit what was not broken, with dropout, whose random numbers are each process's own,
+    and a sharded base model."""
     config = tiny_config(
         tiny_base,
         adapter={"lora_dropout": 0.2},
         data={"curriculum": (144,), "replay": 0.3, "length_jitter": 0.05},
-        training={"max_steps": 8, "learning_rate": 1e-2, "save_steps": 4},
+        training={"max_steps": 8, "learning_rate": 1e-2, "save_steps": 4, "shard_base": True},
     )
     broken = train_together({"killed": config}, tmp_path, 5)
     assert broken.returncode != 0
