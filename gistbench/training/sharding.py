@@ -70,4 +70,5 @@ def shard(model: PreTrainedModel, device: str) -> None:
 def leave_shards_alone(model: PeftModel) -> None:
     """Let data parallelism synchronise the trained weights, and never the shards."""
     shards = [name for name, weight in model.named_parameters() if isinstance(weight, DTensor)]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, shards)
+    leave = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    leave(model, shards)  # type: ignore[no-untyped-call]

@@ -61,7 +61,8 @@ for folder, config in orders.items():
 def torchrun(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Two processes; --standalone takes a port that is free."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = [str(Path(folder).resolve()) for folder in (*given, ROOT)]
     return subprocess.run(
         [*launcher, "--nproc-per-node", "2", *words],
         cwd=cwd,
