@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gistbench.bench import processes, spread, worker
+from gistbench.bench.answering import _sharing
 from gistbench.bench.job import GO_ON, Event, Job
 from gistbench.bench.run import run
 from gistbench.bench.spread import require_possible
@@ -276,7 +277,7 @@ def test_one_that_fails_ends_the_other(stand_ins: Any, tmp_path: Path, failing: 
 
 
 def test_a_first_process_whose_parent_is_gone_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    sharing = worker._sharing(Job.model_construct(mode="evaluate", process=0, processes=2))
+    sharing = _sharing(Job.model_construct(mode="evaluate", process=0, processes=2))
     assert sharing is not None
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     with pytest.raises(SystemExit):
