@@ -43,11 +43,10 @@ from gistbench.training.data import SampleBatches
 from gistbench.training.log import TrainingLog
 from gistbench.training.sharding import leave_shards_alone, require_shardable, shard
 from gistbench.training.share import share_of
+from gistbench.training.states import latest_checkpoint, require_same_processes
 from gistbench.training.trainer import (
     GistTrainer,
     StepCallback,
-    latest_checkpoint,
-    require_same_processes,
     restore_progress,
 )
 

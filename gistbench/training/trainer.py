@@ -28,8 +28,7 @@ from gistbench.training.objective import (
     known_turns,
     layout_of,
 )
-
-CURRICULUM_FILE = "curriculum.json"
+from gistbench.training.states import CURRICULUM_FILE, progress_of
 
 
 class GistTrainer(Trainer):
@@ -272,36 +271,10 @@ class StepCallback(TrainerCallback):
         write_atomically(folder / CURRICULUM_FILE, json.dumps(progress) + "\n")
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run, if it has one."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{CURRICULUM_FILE}")]
-    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
-def require_same_processes(checkpoint: Path, processes: int) -> None:
-    """Refuse to go on with other processes than wrote a checkpoint, which holds their states.
-
-    Raises:
-        UsageError: Names both numbers.
-    """
-    wrote = _progress(checkpoint).get("processes", 1)
-    if wrote != processes:
-        raise UsageError(
-            f"{checkpoint} was written by a training in {wrote} process"
-            f"{'es' if wrote > 1 else ''}, and this one has {processes}; start {wrote} again, or "
-            "choose another --output"
-        )
-
-
 def restore_progress(trainer: GistTrainer, checkpoint: Path) -> None:
     """Go on with the curriculum and the counts of a checkpoint."""
-    progress = _progress(checkpoint)
+    progress = progress_of(checkpoint)
     trainer.batches.curriculum.restore(progress["curriculum"])
     trainer.supervised_tokens = progress["supervised_tokens"]
     trainer.context_tokens_seen = progress["context_tokens_seen"]
     trainer.longest_context_tokens = progress["longest_context_tokens"]
-
-
-def _progress(checkpoint: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((checkpoint / CURRICULUM_FILE).read_text(encoding="utf-8"))
-    return found

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from gistbench.bench import processes, spread, worker
 from gistbench.bench.answering import _sharing
@@ -287,8 +288,8 @@ def test_a_first_process_whose_parent_is_gone_ends(monkeypatch: pytest.MonkeyPat
 # ------------------------------------------------------------------------------- the real thing
 
 
-def in_words(checkpoint: Path) -> list[str]:
-    words = ["run", "--models", "gist,full", "--checkpoint", str(checkpoint), "--device", "cpu"]
+def in_words(checkpoint: Path, device: str = "cpu") -> list[str]:
+    words = ["run", "--models", "gist,full", "--checkpoint", str(checkpoint), "--device", device]
     words += ["--dtype", "float32", "--samples", "30"]
     return [*words, "--context-tokens", str(CONTEXT_TOKENS)]
 
@@ -350,3 +351,16 @@ def test_other_processes_of_a_launch_leave_the_run_to_the_first(
         command_line(["run", "--models", "nonsense", "--output", str(tmp_path / "x")])
     assert end.value.code == 0
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_answer_like_one(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    words = in_words(tiny_checkpoint, "cuda")
+    for number in (1, 2):
+        with pytest.raises(SystemExit) as end:
+            command_line(
+                [*words, "--processes", str(number), "--output", str(tmp_path / f"{number}")]
+            )
+        assert end.value.code == 0
+    assert samples_of(tmp_path / "2") == samples_of(tmp_path / "1")

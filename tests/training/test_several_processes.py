@@ -21,7 +21,7 @@ from gistbench.models.manifest import read_manifest
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.run import train
 from gistbench.training.sharding import require_shardable
-from gistbench.training.trainer import latest_checkpoint
+from gistbench.training.states import latest_checkpoint
 from tests.fixtures.tiny_base import tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ from gistbench.training.curriculum import Curriculum
 from gistbench.training.run import train
 import gistbench.training.trainer as trainer
 
-rank, orders, deadly = os.environ["RANK"], json.loads(Path(sys.argv[1]).read_text()), sys.argv[2:]
+rank, orders, deadly = os.environ["RANK"], json.loads(Path(sys.argv[1]).read_text()), sys.argv[3:]
 observe, end_of_step = Curriculum.observe, trainer.GistTrainer.end_of_step
 
 def writing(self, step):
@@ -54,7 +54,7 @@ def dying(self):
 
 Curriculum.observe, trainer.GistTrainer.end_of_step = writing, dying
 for folder, config in orders.items():
-    train(TrainConfig.model_validate(config), Path(folder), device="cpu")
+    train(TrainConfig.model_validate(config), Path(folder), device=sys.argv[2])
 """
 
 
@@ -75,14 +75,14 @@ def torchrun(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def train_together(
-    configs: dict[str, TrainConfig], folder: Path, *deadly: int
+    configs: dict[str, TrainConfig], folder: Path, *deadly: int, device: str = "cpu"
 ) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
     script, orders = folder / "together.py", folder / "orders.json"
     script.write_text(TOGETHER, encoding="utf-8")
     named = {str(folder / name): made.model_dump(mode="json") for name, made in configs.items()}
     orders.write_text(json.dumps(named), encoding="utf-8")
-    return torchrun(str(script), str(orders), *map(str, deadly), cwd=folder)
+    return torchrun(str(script), str(orders), device, *map(str, deadly), cwd=folder)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -158,14 +158,18 @@ def shared_out(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+def whole(config: TrainConfig) -> TrainConfig:
+    """What one process can train: nothing is sharded."""
+    training = config.training.model_copy(update={"shard_base": False})
+    return config.model_copy(update={"training": training})
+
+
 @pytest.fixture(scope="module")
 def alone(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, trained by this process."""
     folder = tmp_path_factory.mktemp("one-process")
     observe = Curriculum.observe
     for name, config in configurations(tiny_base).items():
-        whole = config.training.model_copy(update={"shard_base": False})
-        config = config.model_copy(update={"training": whole})
 
         def writing(self: Curriculum, step: Any, path: Path = folder / f"{name}.told-0") -> bool:
             advanced = observe(self, step)
@@ -175,7 +179,7 @@ def alone(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Curriculum, "observe", writing)
-            train(config, folder / name, device="cpu")
+            train(whole(config), folder / name, device="cpu")
     return folder
 
 
@@ -308,3 +312,19 @@ def test_a_refusal_is_said_once_and_writes_nothing(tiny_base: Path, tmp_path: Pa
     said = [line for line in done.stderr.splitlines() if line.startswith("gistbench: ")]
     assert len(said) == 1 and "cannot be shared evenly by 2 processes" in said[0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_train_like_one(tiny_base: Path, tmp_path: Path) -> None:
+    """By NCCL, in float32."""
+    done = train_together(configurations(tiny_base), tmp_path, device="cuda")
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name, config in configurations(tiny_base).items():
+        train(whole(config), tmp_path / "one" / name, device="cuda")
+        ours, theirs = metrics(tmp_path / name), metrics(tmp_path / "one" / name)
+        assert [entry["loss"] for entry in ours] == pytest.approx(
+            [entry["loss"] for entry in theirs], rel=1e-3
+        ), name
+        log = (tmp_path / name / "training.md").read_text(encoding="utf-8")
+        assert f"device: 2 x {torch.cuda.get_device_name()}" in log

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gistbench.config import TrainConfig
-from gistbench.errors import UsageError
+from gistbench.errors import PrerequisiteError, UsageError
 from gistbench.launch import Launch, launched
 from gistbench.models.loading import load_tokenizer
 from gistbench.training.curriculum import Curriculum
@@ -145,3 +145,42 @@ def test_a_process_knows_its_place_from_its_launcher() -> None:
 def test_half_a_launch_is_none(wrong: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="torchrun --nproc-per-node 4"):
         launched({**TORCHRUN, **wrong})
+
+
+def put(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+
+
+def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gistbench.cli.app import device_of
+
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    put(monkeypatch, **TORCHRUN)
+    assert device_of("auto") == "cuda"
+    assert taken == [1]
+    put(monkeypatch, LOCAL_WORLD_SIZE="4")
+    with pytest.raises(PrerequisiteError, match=r"this machine has 2; pass --nproc-per-node 2"):
+        device_of("cuda")
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_what_one_process_alone_refuses_it_says_itself(
+    rank: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gistbench.cli import entry
+
+    waited: list[float] = []
+    monkeypatch.setattr(entry.time, "sleep", waited.append)
+    put(monkeypatch, RANK=rank)
+    with pytest.raises(SystemExit) as end:
+        entry.main(["train", "--config", "nowhere.yaml"])
+    assert end.value.code == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert "cannot read nowhere.yaml" in text
+    assert text.startswith("gistbench: process 1: ") == (rank == "1")
+    assert waited == ([entry.SECONDS_FOR_THE_FIRST] if rank == "1" else [])
