@@ -18,6 +18,7 @@ from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
 from gistbench.launch import Launch
 from gistbench.models.manifest import read_manifest
+from gistbench.storage import only_process
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.run import train
 from gistbench.training.sharding import require_shardable
@@ -260,6 +261,11 @@ def test_a_base_model_that_cannot_be_sharded_is_refused(
     fields = {"training": {"shard_base": True}, **changes}
     with pytest.raises(UsageError, match=sentence):
         require_shardable(TrainConfig.model_validate(fields), Launch(0, processes, 0, processes))
+
+
+def test_two_trainings_do_not_share_a_folder(tiny_base: Path, tmp_path: Path) -> None:
+    with only_process(tmp_path), pytest.raises(UsageError, match="another process is at work in"):
+        train(tiny_config(tiny_base), tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
