@@ -117,7 +117,7 @@ def _train(
     if config.training.gradient_checkpointing:
         base.model.enable_input_require_grads()
     if config.training.shard_base:
-        shard(base.model, device)
+        shard(base.model, arguments.device)
     model = add_adapter(base.model, config, gist_ids)
     if config.training.shard_base:
         leave_shards_alone(model)

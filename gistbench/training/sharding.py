@@ -48,23 +48,26 @@ def require_shardable(config: TrainConfig, launch: Launch) -> None:
         )
 
 
-def shard(model: PreTrainedModel, device: str) -> None:
+def shard(model: PreTrainedModel, device: torch.device) -> None:
     """Spread the layers of a frozen model over all processes, in place.
 
     Layers are moved to the device one by one, as their parts; whatever else there is (embedding,
-    output matrix) stays whole and where it is.
+    output matrix) is moved whole.
 
     Args:
         model: On the host, before an adapter is added: what comes later is not sharded.
-        device: Type of the devices, ``"cpu"`` or ``"cuda"``.
+        device: Of this process.
     """
-    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     layers = model.base_model.layers
     for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     in_layers = {parameter for layer in layers for parameter in layer.parameters()}
+    elsewhere = set(model.parameters()) - in_layers
     # The model as a whole only keeps the order of its layers, so that the next is fetched early.
-    fully_shard(model, mesh=mesh, ignored_params=set(model.parameters()) - in_layers)
+    fully_shard(model, mesh=mesh, ignored_params=elsewhere)
+    for parameter in elsewhere:
+        parameter.data = parameter.data.to(device)
 
 
 def leave_shards_alone(model: PeftModel) -> None:
