@@ -87,8 +87,8 @@ def start(config: RunConfig, folder: Path, display: SilentDisplay | None = None)
 
 
 def without_times(record: RunRecord) -> dict[str, Any]:
-    """A record without times, memory of the host, and the words that say who answered."""
-    found = record.model_dump(exclude={"created", "notes"})
+    """A record without times, memory of the host, and the words that say how many answered."""
+    found = record.model_dump(exclude={"created", "command", "notes"})
     found["settings"].pop("processes")
     for arm in found["arms"]:
         for phase in arm["phases"]:
@@ -288,20 +288,20 @@ def test_a_first_process_whose_parent_is_gone_ends(monkeypatch: pytest.MonkeyPat
 # ------------------------------------------------------------------------------- the real thing
 
 
-def in_words(checkpoint: Path, device: str = "cpu") -> list[str]:
-    words = ["run", "--models", "gist,full", "--checkpoint", str(checkpoint), "--device", device]
-    words += ["--dtype", "float32", "--samples", "30"]
+def in_words(base: Path, device: str = "cpu") -> list[str]:
+    words = ["run", "--models", "full", "--base", str(base), "--device", device]
+    words += ["--dtype", "float32", "--samples", "60"]
     return [*words, "--context-tokens", str(CONTEXT_TOKENS)]
 
 
 @pytest.mark.slow
 def test_a_killed_run_of_two_processes_goes_on_under_a_launcher(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real processes: killed amid the first arm, finished by torchrun, equal to one process's."""
-    folder, words = tmp_path / "run", in_words(tiny_checkpoint)
+    """Real processes: killed while they answer, finished by torchrun, equal to one process's."""
+    folder, words = tmp_path / "run", in_words(tiny_base)
     command = [*words, "--processes", "2", "--output", str(folder)]
-    kill_when_answering(command, folder / "work" / "gist.answers-1.jsonl", 2)
+    kill_when_answering(command, folder / "work" / "full.answers-1.jsonl", 2)
     assert not (folder / "run.json").exists()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
@@ -355,8 +355,8 @@ def test_other_processes_of_a_launch_leave_the_run_to_the_first(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_two_gpus_answer_like_one(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    words = in_words(tiny_checkpoint, "cuda")
+def test_two_gpus_answer_like_one(tiny_base: Path, tmp_path: Path) -> None:
+    words = in_words(tiny_base, "cuda")
     for number in (1, 2):
         with pytest.raises(SystemExit) as end:
             command_line(
