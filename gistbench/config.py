@@ -110,7 +110,9 @@ class TrainingConfig(Config):
     """How it is trained; names and meanings are those of transformers.TrainingArguments."""
 
     max_steps: int = Field(1000, ge=1, description="optimiser steps")
-    per_device_train_batch_size: int = Field(8, ge=1, description="samples at `context_tokens`")
+    per_device_train_batch_size: int = Field(
+        8, ge=1, description="samples at `context_tokens`; processes that train together share them"
+    )
     fill_batches: bool = Field(
         True, description="shorter contexts come in larger batches of about as many tokens"
     )
@@ -132,6 +134,9 @@ class TrainingConfig(Config):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     optim: str = Field("adamw_torch_fused", description="optimiser, as transformers names it")
     gradient_checkpointing: bool = Field(False, description="recompute activations backwards")
+    shard_base: bool = Field(
+        False, description="spread the frozen base model's layers over the GPUs of all processes"
+    )
     answer_logits_only: bool = Field(True, description="compute logits at the answer alone")
     logging_steps: int = Field(10, ge=1, description="steps between rows of the log")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints")
@@ -226,6 +231,9 @@ class RunConfig(Config):
     contexts_held: int = Field(32, ge=1, description="contexts of the memory and speed verdicts")
     parallel_arms: int = Field(
         1, ge=1, description="arms that answer at once; above 1, their times are not measured"
+    )
+    processes: int = Field(
+        1, ge=1, description="processes that share each arm's samples, each on a GPU of its own"
     )
     timing_rounds: int = Field(3, ge=0, description="alternating rounds of the speed measurement")
     allow_other_precision: bool = Field(

@@ -106,5 +106,5 @@ def _require_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> 
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """What determines a run's answers; how many arms answer at once does not."""
-    return config.model_dump(mode="json", exclude={"parallel_arms"})
+    """What determines a run's answers; how many processes give them does not."""
+    return config.model_dump(mode="json", exclude={"parallel_arms", "processes"})

@@ -25,7 +25,7 @@ def ruler_tasks(job: Job, loaded: Loaded) -> RulerTasks:
         UsageError: The documents cannot be made, or lm-eval makes fewer than the samples.
         PrerequisiteError: What they are made from is not here.
     """
-    needed = job.tasks if job.mode == "evaluate" else job.tasks[:1]
+    needed = job.tasks if job.mode in ("evaluate", "answer") else job.tasks[:1]
     found = {}
     for name in needed:
         if name not in ruler.TASKS:

@@ -16,8 +16,10 @@ from gistbench.records import (
 )
 
 PROBE_FILE = "probe.json"
+GO_ON = "go on"
+"""What the process that evaluates is told when the others that share its samples have ended."""
 
-Mode = Literal["probe", "prepare", "evaluate", "timing"]
+Mode = Literal["probe", "prepare", "evaluate", "answer", "timing"]
 
 
 class Job(Record):
@@ -26,13 +28,16 @@ class Job(Record):
     Attributes:
         mode: "probe": load, say what is here, measure one prefill. "prepare": build the samples
             and leave them to the other processes. "evaluate": answer all samples, then measure
-            the steady state. "timing": one round of the speed measurement.
+            the steady state. "answer": answer a share of the samples and leave the answers to the
+            process that evaluates. "timing": one round of the speed measurement.
         folder: Where the run keeps its work.
         checkpoint: Trained with objective gist.
         tuned_checkpoint: Trained with objective full.
         environment: Whose Python the worker runs in, where that is not the parent's own.
         parallel_arms: Processes that may answer at the same time as this one, itself included.
         round_index: Of a timing round.
+        processes: Processes that share the samples of this arm.
+        process: Number of this one; 0 is the one that evaluates.
     """
 
     mode: Mode
@@ -62,6 +67,8 @@ class Job(Record):
     environment: Literal["kvpress"] | None = None
     parallel_arms: int = 1
     round_index: int = 0
+    processes: int = 1
+    process: int = 0
 
 
 class Probe(Record):
@@ -71,6 +78,7 @@ class Probe(Record):
         folder: Where the base model's weights and tokenizer were found or unpacked.
         tokens_sha256: Hash of the token ids of the first prompt; every arm must see the same.
         shortest_own_tokens: Of the contexts of a user's own questions; None where none are asked.
+        num_gpus: That this PyTorch can use.
     """
 
     base: BaseModelRecord
@@ -79,6 +87,7 @@ class Probe(Record):
     folder: str
     tokens_sha256: str
     shortest_own_tokens: int | None = None
+    num_gpus: int = 0
 
 
 class ArmResult(Record):

@@ -64,6 +64,11 @@ def resolve_device(wanted: str) -> str:
     return "cpu"
 
 
+def num_gpus() -> int:
+    """GPUs that this PyTorch can use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
     """Load an arm's base model and, where it uses one, the checkpoint.
 

@@ -20,6 +20,11 @@ def at_once(job: Job) -> NotMeasured:
     return NotMeasured(not_measured=f"up to {job.parallel_arms} arms answered at once")
 
 
+def on_one_processor(job: Job) -> NotMeasured:
+    """Why processes that answered on a CPU have no times: each took some of it from the others."""
+    return NotMeasured(not_measured=f"{job.processes} processes answered on one processor at once")
+
+
 def phase_records(job: Job, sampler: MemorySampler) -> tuple[PhaseRecord, ...]:
     """Peaks of this process; those of the device belong to all arms that answered at once."""
     if job.parallel_arms == 1:

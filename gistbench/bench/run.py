@@ -22,6 +22,7 @@ from gistbench.arms.names import (
     require_possible,
     with_controls,
 )
+from gistbench.bench import spread
 from gistbench.bench.checkpoints import find_checkpoints
 from gistbench.bench.claim import claim
 from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Probe, TimingResult
@@ -92,6 +93,7 @@ def run(config: RunConfig, folder: Path, *, display: Display, command: str) -> P
         require_donors(config)
     base = base_of(config.checkpoint, config.base, config.tuned_checkpoint)
     find_model(base)
+    spread.require_possible(config)
     check_writable(folder)
     state = Run(config, folder, display, command, arms, excluded, checkpoints, base)
     with only_process(folder):
@@ -107,6 +109,7 @@ def _run(state: Run, wanted: tuple[str, ...], length: int | None) -> None:
     state.excluded = _not_applicable(state.config, wanted, length, found)
     state.arms = tuple(arm for arm in wanted if arm not in state.excluded)
     _choose_samples(state, found)
+    spread.require_possible(state.config, state.samples, found)
     for reason in state.excluded.values():
         state.display.say(f"not applicable: {reason}")
     results = _evaluate_all(state)
@@ -191,6 +194,8 @@ def _evaluate_all(state: Run) -> dict[str, ArmResult]:
     An arm that fails lets those that have begun finish, so that nothing of theirs is lost.
     """
     at_once = min(state.config.parallel_arms, len(state.arms))
+    if state.config.processes > 1:
+        _prepare(state, state.config.processes)
     if at_once == 1:
         return {arm: _evaluate(state, arm) for arm in state.arms}
     _prepare(state, at_once)
@@ -235,7 +240,10 @@ def _evaluate(state: Run, arm: str) -> ArmResult:
             elif event.kind == "status":
                 state.display.arm(arm, event.text)
 
-        run_worker(state.job("evaluate", arm), listen)
+        if state.config.processes > 1:
+            spread.evaluate(state, arm, listen)
+        else:
+            run_worker(state.job("evaluate", arm), listen)
     return read_json(path, ArmResult)
 
 
@@ -298,7 +306,11 @@ def _write(
             for arm, reason in state.excluded.items()
             for tokens in dict.fromkeys(task.context_tokens for task in tasks)
         ),
-        notes=(*state.notes, *_decoding_notes(state.config)),
+        notes=(
+            *state.notes,
+            *_decoding_notes(state.config),
+            *spread.notes(state.config, found.provenance.device),
+        ),
     )
     write_run(state.folder, record, samples, memory)
 

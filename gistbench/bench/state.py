@@ -53,8 +53,10 @@ class Run:
         *,
         tasks: tuple[str, ...] | None = None,
         round_index: int = 0,
+        process: int = 0,
     ) -> Job:
         """An order for a worker."""
+        answering = mode in ("evaluate", "answer")
         config, base = self.config, self.base
         environment = None if mode == "prepare" else find_arm_name(arm).environment
         if environment is not None:
@@ -87,6 +89,8 @@ class Run:
             trust_remote_code=config.trust_remote_code,
             parallel_arms=min(config.parallel_arms, len(self.arms)),
             environment=environment,
-            keep_gists=mode == "evaluate" and "swapped" in self.arms,
+            keep_gists=answering and "swapped" in self.arms,
             round_index=round_index,
+            processes=config.processes if answering else 1,
+            process=process,
         )

@@ -11,12 +11,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from gistbench import generators, ruler
+from gistbench.bench.answering import ShareAnsweredError, answered, build_samples
 from gistbench.bench.first_prompts import (
-    RulerTasks,
     first_prompts,
     ruler_tasks,
     shortest_own_tokens,
@@ -31,38 +30,21 @@ from gistbench.bench.job import (
     SteadyResult,
     TimingResult,
 )
-from gistbench.bench.loaded import Loaded, load, resolve_device
+from gistbench.bench.loaded import load, num_gpus, resolve_device
 from gistbench.bench.recording import (
-    at_once,
     own_memory,
     phase_records,
-    sample_record,
-    task_record,
 )
 from gistbench.bench.systems import steady_state, throughput_round
 from gistbench.errors import GistbenchError, TooLongError, UsageError
-from gistbench.evaluation.answers import AnswerFile
-from gistbench.evaluation.lm import ArmLM
-from gistbench.measurement import MemorySampler, package_versions, provenance, timed
+from gistbench.evaluation.engine import no_marker
+from gistbench.measurement import MemorySampler, provenance, timed
 from gistbench.models.catalog import find_model
 from gistbench.models.loading import local_folder
 from gistbench.models.memory import OUT_OF_MEMORY, is_out_of_memory
 from gistbench.models.prompts import PromptTokens
-from gistbench.records import ArmRecord, NotMeasured, SampleRecord, TaskRecord
+from gistbench.records import ArmRecord, NotMeasured
 from gistbench.storage import read_json, write_json, write_jsonl
-
-SAMPLES_FOLDER = "samples"
-COMPUTING = (
-    "torch",
-    "transformers",
-    "peft",
-    "bitsandbytes",
-    "kvpress",
-    "sentence-transformers",
-    "usearch",
-    "bm25s",
-)
-"""Packages another version of which may answer otherwise."""
 
 
 def emit(event: Event) -> None:
@@ -112,43 +94,14 @@ def probe(job: Job) -> None:
         folder=str(loaded.engine.base.folder.resolve()),
         tokens_sha256=_tokens_sha256(prompt.tokens),
         shortest_own_tokens=shortest_own_tokens(job, loaded),
+        num_gpus=num_gpus(),
     )
     write_json(Path(job.folder) / PROBE_FILE, found)
 
 
 def prepare(job: Job) -> None:
     """Build the samples of every task, for the processes that answer them at once."""
-    _build(job, str(local_folder(find_model(job.base), revision=job.revision)))
-
-
-def _build(job: Job, tokenizer: str) -> None:
-    """Build every task's samples, or find them built.
-
-    Raises:
-        UsageError: A user's texts do not do.
-    """
-    for name in job.tasks:
-        if name in ruler.TASKS:
-            continue  # lm-eval makes these anew in every process
-        metadata = generators.task_definition(name)["metadata"]
-        try:
-            generators.generator(name).load(**{**metadata, **_task_metadata(job, tokenizer)})
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-
-
-def _task_metadata(job: Job, tokenizer: str) -> dict[str, Any]:
-    """What a task's generator is told besides its YAML."""
-    return {
-        "context_tokens": job.context_tokens,
-        "num_samples": job.samples,
-        "seed": job.seed,
-        "split": job.split,
-        "tokenizer": tokenizer,
-        "cache_folder": str(Path(job.folder) / SAMPLES_FOLDER),
-        "haystack": job.haystack,
-        "data_file": job.data_file,
-    }
+    build_samples(job, str(local_folder(find_model(job.base), revision=job.revision)))
 
 
 def _require_same_device(job: Job, device: str) -> None:
@@ -200,6 +153,19 @@ def timing(job: Job) -> None:
     write_json(path, TimingResult(outcome=outcome))
 
 
+def answer(job: Job) -> None:
+    """Answer this process's share of the samples; the process that evaluates takes it from here."""
+    device = resolve_device(job.device)
+    _require_same_device(job, device)
+    loaded = load(job, device, no_marker)
+    foreign = ruler_tasks(job, loaded)
+    prompt = first_prompts(job, loaded, foreign, 1)[0]
+    _require_same_tokens(job, prompt.tokens)
+    loaded.engine.warm_up(prompt)
+    with suppress(ShareAnsweredError):
+        answered(job, loaded, foreign, emit)
+
+
 def evaluate(job: Job) -> None:
     """Answer every sample of every task, then hold contexts and read the memory."""
     folder = Path(job.folder)
@@ -213,7 +179,7 @@ def evaluate(job: Job) -> None:
         prompts = first_prompts(job, loaded, foreign, min(job.samples, job.contexts_held))
         _require_same_tokens(job, prompts[0].tokens)
         loaded.engine.warm_up(prompts[0])
-        samples, tasks = _answer(job, loaded, foreign)
+        samples, tasks = answered(job, loaded, foreign, emit)
         steady = SteadyResult(
             one=own_memory(job, steady_state(loaded.engine, sampler, prompts, 1)),
             many=own_memory(job, steady_state(loaded.engine, sampler, prompts, job.contexts_held)),
@@ -243,72 +209,11 @@ def evaluate(job: Job) -> None:
     write_json(folder / f"{job.arm}.json", ArmResult(arm=arm, tasks=tasks))
 
 
-def _answer(
-    job: Job, loaded: Loaded, foreign: RulerTasks
-) -> tuple[list[SampleRecord], tuple[TaskRecord, ...]]:
-    """Let lm-eval ask and score."""
-    from lm_eval import simple_evaluate
-    from lm_eval.tasks import TaskManager
-
-    identity = {
-        "arm": job.arm,
-        "base": loaded.record.fingerprint,
-        "checkpoint": loaded.manifest.adapter_sha256 if loaded.manifest else None,
-        "dtype": loaded.record.dtype,
-        "quantization": job.quantization,
-        "device": loaded.engine.device.partition(":")[0],
-        "segmented": loaded.engine.reader.segmented,
-        "decoding": job.decoding,
-        "packages": {n: v for n, v in package_versions().items() if n in COMPUTING},
-    }
-
-    def progress(task: str, done: int, total: int, resumed: bool) -> None:
-        emit(Event(kind="progress", task=task, done=done, total=total, resumed=resumed))
-
-    model = ArmLM(
-        loaded.engine,
-        batch_size=job.batch_size,
-        identity=identity,
-        answers=AnswerFile(Path(job.folder) / f"{job.arm}.answers.jsonl"),
-        progress=progress,
-        untimed=at_once(job) if job.parallel_arms > 1 else None,
-    )
-    _build(job, str(loaded.engine.base.folder))  # here what a user can mend is one sentence
-    manager = TaskManager(
-        include_path=str(generators.tasks_folder()),
-        include_defaults=False,
-        metadata=_task_metadata(job, str(loaded.engine.base.folder)),
-    )
-    missing = set(job.tasks) - set(foreign) - set(manager.all_tasks)
-    if missing:
-        raise UsageError(
-            f"lm-eval skips task {min(missing)}: its YAML is broken; run "
-            f"`gistbench lm-eval validate --tasks {min(missing)}` to see where"
-        )
-    results = simple_evaluate(
-        model=model,
-        tasks=[foreign.get(name, name) for name in job.tasks],
-        task_manager=manager,
-        limit=job.samples,
-        bootstrap_iters=0,
-        log_samples=True,
-    )
-    samples: list[SampleRecord] = []
-    tasks: list[TaskRecord] = []
-    for name in job.tasks:
-        entries = results["samples"][name]
-        # Own data have lengths of their own; the longest stands for them.
-        longest = max(e["doc"].get("context_tokens", job.context_tokens) for e in entries)
-        records = [sample_record(job, name, entry, model, longest) for entry in entries]
-        samples += records
-        tasks.append(task_record(job, name, records, longest))
-    return samples, tuple(tasks)
-
-
 MODES: dict[Mode, Callable[[Job], None]] = {
     "probe": probe,
     "prepare": prepare,
     "evaluate": evaluate,
+    "answer": answer,
     "timing": timing,
 }
 

@@ -9,6 +9,7 @@ from cyclopts import App, Group
 from gistbench import __version__
 from gistbench.config import Device
 from gistbench.errors import PrerequisiteError
+from gistbench.launch import launched
 
 app = App(
     name="gistbench",
@@ -20,16 +21,23 @@ FIELDS = Group("Configuration fields", help="Any of these overrides the preset o
 
 
 def device_of(wanted: Device) -> Any:
-    """The device meant.
+    """The device meant; where it is a GPU, this process's own becomes the current one.
 
     Raises:
-        PrerequisiteError: No GPU where one was asked for.
+        PrerequisiteError: No GPU where one was asked for, or fewer than processes.
     """
     import torch
 
     if wanted == "cpu":
         return "cpu"
     if torch.cuda.is_available():
+        launch, count = launched(), torch.cuda.device_count()
+        if launch.local_processes > count:
+            raise PrerequisiteError(
+                f"{launch.local_processes} processes each need a GPU of their own and this "
+                f"machine has {count}; pass --nproc-per-node {count}"
+            )
+        torch.cuda.set_device(launch.local_rank)
         return "cuda"
     if wanted == "cuda":
         raise PrerequisiteError(
@@ -38,6 +46,15 @@ def device_of(wanted: Device) -> Any:
             "`make setup TORCH=...`"
         )
     return "cpu"
+
+
+def part() -> None:
+    """End the group of processes that a launcher started, if this is one of them."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def quiet() -> None:

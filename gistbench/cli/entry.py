@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Sequence
 
 from cyclopts import CycloptsError
@@ -14,9 +16,16 @@ from gistbench.config import first_problem
 from gistbench.errors import GistbenchError
 
 EXIT_USAGE = 2
+SECONDS_FOR_THE_FIRST = 5.0
 
 
 def _refuse(message: str) -> None:
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        # What every process refuses, the first one says, and its launcher ends the others. What
+        # this one alone refuses, it says itself.
+        time.sleep(SECONDS_FOR_THE_FIRST)
+        message = f"process {rank}: {message}"
     line = f"gistbench: {' '.join(message.split())}"
     Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
     sys.exit(EXIT_USAGE)
@@ -38,5 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = said if said.endswith("...") else said.rstrip(".")
         _refuse(f"{said}; see `gistbench COMMAND --help`")
     except KeyboardInterrupt:
-        Console(stderr=True).print("\ngistbench: stopped; the same command goes on from here")
+        Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0").print(
+            "\ngistbench: stopped; the same command goes on from here"
+        )
         sys.exit(130)

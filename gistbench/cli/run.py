@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,6 +14,7 @@ from gistbench.cli.app import FIELDS, app
 from gistbench.cli.results import judge_answers, show
 from gistbench.config import RunConfig, load_yaml, merge, validate
 from gistbench.errors import GistbenchError, UsageError
+from gistbench.launch import Launch, launched
 
 
 @app.command
@@ -34,6 +35,9 @@ def run(
         judge: A model that reads the answers again, as in `gistbench judge`; decides nothing.
         judge_url: Its OpenAI-compatible endpoint.
     """
+    launch = launched()
+    if not launch.is_first:
+        return  # a run starts processes of its own, as many as were launched
     if (judge is None) != (judge_url is None):
         raise UsageError("a judge is a model and its endpoint; give both --judge and --judge-url")
     if judge_url is not None:
@@ -46,6 +50,7 @@ def run(
     for name in ("models", "tasks"):
         if name in fields:
             fields[name] = _split_commas(fields[name])
+    fields = _with_processes(fields, launch)
     chosen = validate(RunConfig, fields, str(config) if config is not None else "command line")
     folder = output or Path("results") / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     from gistbench.bench.lengths import run_lengths
@@ -64,6 +69,27 @@ def run(
     show(folder)
     if failure is not None:
         raise failure
+
+
+def _with_processes(fields: dict[str, Any], launch: Launch) -> dict[str, Any]:
+    """As many processes as a launcher has started, if one has.
+
+    Raises:
+        UsageError: It started others than the settings ask for, or some on other machines.
+    """
+    if launch.processes == 1:
+        return fields
+    if launch.local_processes != launch.processes:
+        raise UsageError(
+            f"{launch.local_processes} of {launch.processes} processes are on this machine, and a "
+            "run keeps to one; launch it there with --nproc-per-node alone"
+        )
+    if fields.get("processes", launch.processes) != launch.processes:
+        raise UsageError(
+            f"{launch.processes} processes were launched, and --processes says "
+            f"{fields['processes']}; leave one of the two out"
+        )
+    return {**fields, "processes": launch.processes}
 
 
 def _split_commas(values: Sequence[str]) -> list[str]:

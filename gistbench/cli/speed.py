@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from gistbench.cli.app import FIELDS, app, device_of, quiet
+from gistbench.cli.app import FIELDS, app, device_of, part, quiet
 from gistbench.cli.train import train_config
 from gistbench.config import ConfigT, Device, TrainConfig, load_yaml, merge, validate
 from gistbench.errors import UsageError
+from gistbench.launch import launched
 from gistbench.speed.savings_settings import LengthsConfig, SavingsConfig
 from gistbench.speed.settings import DecodeSpeedConfig
 
@@ -60,7 +61,9 @@ def train_speed(
     record = speed_of_training(
         settings, file, device=chosen, steps=steps, warm_up_steps=warm_up_steps, command=_command()
     )
-    _show(record, file)
+    part()
+    if record is not None:
+        _show(record, file)
 
 
 @speed.command(name="decode")
@@ -171,7 +174,10 @@ def _default(kind: str) -> Path:
 
 
 def _command() -> str:
-    return shlex.join(["gistbench", *sys.argv[1:]])
+    launch = launched()
+    start = [] if launch.processes == 1 else ["torchrun", "--nproc-per-node"]
+    start += [] if launch.processes == 1 else [str(launch.processes), "-m"]
+    return shlex.join([*start, "gistbench", *sys.argv[1:]])
 
 
 def _show(record: SpeedRecord, file: Path) -> None:

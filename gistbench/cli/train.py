@@ -9,9 +9,10 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from gistbench.cli.app import FIELDS, app, device_of, quiet
+from gistbench.cli.app import FIELDS, app, device_of, part, quiet
 from gistbench.config import Device, TrainConfig, load_preset, load_yaml, merge, validate
 from gistbench.errors import UsageError
+from gistbench.launch import launched
 from gistbench.metrics import format_bytes, format_percent, format_ratio
 
 
@@ -49,7 +50,10 @@ def train(
     from gistbench.models.manifest import CHECKPOINT_KINDS
 
     kind = CHECKPOINT_KINDS[settings.objective]
-    Console().print(f"{kind} checkpoint: {done}", highlight=False, soft_wrap=True)
+    part()
+    Console(quiet=not launched().is_first).print(
+        f"{kind} checkpoint: {done}", highlight=False, soft_wrap=True
+    )
 
 
 def train_config(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -22,7 +22,22 @@ from gistbench.records import NotMeasured
 TOKENISE_AT_ONCE = 64
 
 Progress = Callable[[str, int, int, bool], None]
-"""Called as (task, done, total, resumed) after each batch."""
+"""Called as (task, done, total, resumed) after each batch; done counts this process's samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """One of several processes that answer the same batches, every n-th each.
+
+    Attributes:
+        process: Number of this one.
+        processes: All of them.
+        meet: Called when this one has answered its batches; returns when all have.
+    """
+
+    process: int
+    processes: int
+    meet: Callable[[], None]
 
 
 class ArmLM(LM):
@@ -42,6 +57,7 @@ class ArmLM(LM):
         answers: AnswerFile | None = None,
         progress: Progress | None = None,
         untimed: NotMeasured | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         super().__init__()
         self.engine = engine
@@ -50,24 +66,46 @@ class ArmLM(LM):
         self.answers = answers
         self.progress = progress
         self.untimed = untimed
+        self.sharing = sharing
         self.responses: dict[str, Response] = {}
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Answer every request; batches are fixed groups, so that resuming changes no answer."""
-        outputs: dict[int, str] = {}
+        """Answer every request; batches are fixed groups, so that resuming changes no answer.
+
+        Where processes share the work, this one answers its own batches and finds the others' in
+        their files: what is returned is the same.
+        """
+        answered: dict[str, list[Response]] = {}
+        batches: list[tuple[list[int], str]] = []
         for task in dict.fromkeys(request.task_name for request in requests):
             members = [place for place, item in enumerate(requests) if item.task_name == task]
             prompts = with_donors(self._prompts([requests[place] for place in members]))
             if self.engine.arm.name == "swapped":
                 _require_donors(prompts, str(task))
+            done = 0
             for group in _batches(prompts, self.batch_size):
                 until, max_new_tokens = _generation(requests[members[group.start]])
-                responses, resumed = self._answer(prompts[group], until, max_new_tokens)
-                for place, response in zip(members[group], responses, strict=True):
-                    outputs[place] = response.output
-                    self.responses[response.prompt_sha256] = response
+                key = self._key(prompts[group], until, max_new_tokens)
+                batches.append((members[group], key))
+                if self.sharing and (len(batches) - 1) % self.sharing.processes != (
+                    self.sharing.process
+                ):
+                    continue
+                answered[key], resumed = self._answer(key, prompts[group], until, max_new_tokens)
+                done += len(prompts[group])
                 if self.progress is not None:
-                    self.progress(str(task), group.stop, len(members), resumed)
+                    self.progress(str(task), done, len(members), resumed)
+        if self.sharing is not None and self.answers is not None:
+            self.sharing.meet()
+            self.answers.read_beside()
+        outputs: dict[int, str] = {}
+        for places, key in batches:
+            found = answered.get(key) or (self.answers and self.answers.get(key))
+            if not found:
+                raise RuntimeError("a process that shared the work left a batch unanswered")
+            for place, response in zip(places, found, strict=True):
+                outputs[place] = response.output
+                self.responses[response.prompt_sha256] = response
         return [outputs[place] for place in range(len(requests))]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
@@ -141,14 +179,15 @@ class ArmLM(LM):
             values=tuple(doc.get("values", ())),
         )
 
-    def _answer(
-        self, prompts: Sequence[Prompt], until: tuple[str, ...], max_new_tokens: int
-    ) -> tuple[list[Response], bool]:
+    def _key(self, prompts: Sequence[Prompt], until: tuple[str, ...], max_new_tokens: int) -> str:
         settings = {**self.identity, "until": until, "max_new_tokens": max_new_tokens}
-        donors = [prompt.donor.sha256 if prompt.donor else "" for prompt in prompts]
         if self.engine.arm.name == "swapped":
-            settings["donors"] = donors
-        key = answer_key(settings, [prompt.sha256 for prompt in prompts])
+            settings["donors"] = [prompt.donor.sha256 if prompt.donor else "" for prompt in prompts]
+        return answer_key(settings, [prompt.sha256 for prompt in prompts])
+
+    def _answer(
+        self, key: str, prompts: Sequence[Prompt], until: tuple[str, ...], max_new_tokens: int
+    ) -> tuple[list[Response], bool]:
         kept = self.answers.get(key) if self.answers is not None else None
         if kept is not None:
             return kept, True

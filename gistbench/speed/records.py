@@ -41,12 +41,14 @@ class TrainingSpeed(Record):
     """Optimiser steps, one after the other, after some that were not timed.
 
     Attributes:
+        processes: That shared every step, each on a device of its own. Tokens and operations are
+            those of all of them, memory is that of the first.
         step_seconds: Of each timed step, waiting for the device at its end.
         seconds_per_step: Their median.
         tokens_per_step: Every token that goes through the model, questions and answers included.
         operations: Of a step, with nothing computed twice.
         operations_with_recompute: The same with the blocks' forward pass computed twice.
-        floor_seconds: The operations at the measured matrix rate.
+        floor_seconds: The operations at the measured matrix rate, times the processes.
         share_of_floor: Floor over measured: 1 is all that the arithmetic allows.
         torch_allocated_peak_bytes: Of the timed steps, as are the peaks below.
         managed_bytes: Of optimiser state that pages between host and device; in no figure of
@@ -79,6 +81,7 @@ class TrainingSpeed(Record):
     device_used_peak_bytes: Count
     managed_bytes: int
     checkpoint_bytes: int
+    processes: int = 1
 
 
 class DecodingSpeed(Record):

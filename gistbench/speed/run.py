@@ -33,17 +33,21 @@ def speed_of_training(
     steps: int,
     warm_up_steps: int,
     command: str,
-) -> SpeedRecord:
+) -> SpeedRecord | None:
     """Time training steps and write the record.
+
+    Returns:
+        The record; None in all but the first of several processes that share the steps.
 
     Raises:
         GistbenchError: The configuration cannot be trained, or the file not be written.
     """
     _require_file(output)
     rates = measure_rates(device, getattr(torch, config.base.dtype))
-    training, base = measure_training(
-        config, rates, device, steps=steps, warm_up_steps=warm_up_steps
-    )
+    measured = measure_training(config, rates, device, steps=steps, warm_up_steps=warm_up_steps)
+    if measured is None:
+        return None
+    training, base = measured
     record = SpeedRecord(
         **about(config, command, device), base=base, rates=rates, training=training
     )

@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from gistbench.config import TrainConfig
 from gistbench.core.operations import TrainingStep, training_operations
+from gistbench.launch import launched
 from gistbench.measurement import MemorySampler, synchronize
 from gistbench.models.manifest import read_manifest
 from gistbench.records import NotMeasured, PhaseRecord
@@ -21,6 +22,7 @@ from gistbench.speed.floors import countable
 from gistbench.speed.records import Rates, SpeedBase, TrainingSpeed
 from gistbench.training.objective import layout_of
 from gistbench.training.run import train
+from gistbench.training.share import Share
 from gistbench.training.trainer import GistTrainer
 
 
@@ -74,7 +76,7 @@ def measure_training(
     *,
     steps: int,
     warm_up_steps: int,
-) -> tuple[TrainingSpeed, SpeedBase]:
+) -> tuple[TrainingSpeed, SpeedBase] | None:
     """Train for some steps at the full length, in a folder that is thrown away.
 
     Args:
@@ -84,6 +86,9 @@ def measure_training(
         steps: Timed.
         warm_up_steps: Before those, which allocate and choose kernels.
 
+    Returns:
+        What was measured; None in all but the first of several processes that share the steps.
+
     Raises:
         GistbenchError: As `gistbench.training.run.train`.
     """
@@ -91,6 +96,8 @@ def measure_training(
     with tempfile.TemporaryDirectory() as scratch, MemorySampler(config.name, device) as sampler:
         timer = StepTimer(sampler, device, warm_up_steps)
         folder = train(config, Path(scratch) / "run", device=device, callbacks=(timer,))
+        if not launched().is_first:
+            return None
         manifest = read_manifest(folder)
         (phase,) = (item for item in sampler.phases() if item.phase == "train")
     assert timer.trainer is not None
@@ -149,10 +156,8 @@ def _speed(
         else float(training_operations(sizes, step, recompute=recompute))
         for recompute in (False, True)
     ]
-    floors = [
-        item if isinstance(item, NotMeasured) else item / rates.matrix_operations_per_second
-        for item in operations
-    ]
+    rate = rates.matrix_operations_per_second * launched().processes
+    floors = [item if isinstance(item, NotMeasured) else item / rate for item in operations]
     shares = [item if isinstance(item, NotMeasured) else item / per_step for item in floors]
     return TrainingSpeed(
         preset=config.name,
@@ -180,11 +185,13 @@ def _speed(
         device_used_peak_bytes=phase.device_used_peak_bytes,
         managed_bytes=timer.managed_bytes,
         checkpoint_bytes=checkpoint_bytes,
+        processes=launched().processes,
     )
 
 
 def _counted(config: TrainConfig, trainer: GistTrainer) -> TrainingStep:
-    """The step, from a batch as the trainer gets it."""
+    """The step, from a micro-batch as the trainer gets it where it shares none of it."""
+    trainer.batches.share = Share(config.training.gradient_accumulation_steps)
     batch = next(iter(trainer.batches))
     num_visible = trainer.num_gists if config.objective == "gist" else None
     layout = layout_of(batch, num_visible)

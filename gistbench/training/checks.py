@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gistbench.training.data import (
     RANDOM_QUESTION_TOKENS,
     build_example,
 )
+from gistbench.training.share import Share
 
 CONFIG_FILE = "training.json"
 TRIED = 16
@@ -79,13 +81,16 @@ def _differing(
     return found
 
 
-def training_arguments(config: TrainConfig, output: Path, device: str) -> TrainingArguments:
-    """The configuration as transformers takes it.
+def training_arguments(
+    config: TrainConfig, output: Path, device: str, share: Share
+) -> TrainingArguments:
+    """The configuration as transformers takes it, for one process's share of it.
 
     Raises:
         PrerequisiteError: The optimiser needs a package that is missing.
         UsageError: transformers refuses a value.
     """
+    _require_own_sharing()
     training = config.training
     if training.schedule_steps is not None and training.schedule_steps < training.max_steps:
         raise UsageError(
@@ -128,11 +133,11 @@ def training_arguments(config: TrainConfig, output: Path, device: str) -> Traini
             f"({str(error).splitlines()[0]}); change one of them"
         ) from error
     try:
-        return TrainingArguments(
+        arguments = TrainingArguments(
             output_dir=str(output),
             max_steps=training.max_steps,
             per_device_train_batch_size=training.per_device_train_batch_size,
-            gradient_accumulation_steps=training.gradient_accumulation_steps,
+            gradient_accumulation_steps=share.own_accumulation,
             learning_rate=training.learning_rate,
             lr_scheduler_type=training.lr_scheduler_type,
             lr_scheduler_kwargs=dict(training.lr_scheduler_kwargs),
@@ -154,9 +159,37 @@ def training_arguments(config: TrainConfig, output: Path, device: str) -> Traini
             ignore_data_skip=True,
             disable_tqdm=True,
             save_strategy="steps",
+            # Every trained weight takes part in every pass, and no buffer ever changes.
+            ddp_find_unused_parameters=False,
+            ddp_broadcast_buffers=False,
         )
     except ValueError as error:
         raise UsageError(f"training: {str(error).splitlines()[0]}") from error
+    if arguments.world_size != share.processes:
+        raise UsageError(
+            f"the launcher started {share.processes} processes and torch finds "
+            f"{arguments.world_size}; start them with `torchrun --nproc-per-node "
+            f"{share.processes} -m gistbench train ...`"
+        )
+    # One process uses one GPU, also where it sees several: Trainer would spread each batch over
+    # them by `DataParallel`, which knows nothing of layouts.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def _require_own_sharing() -> None:
+    """Refuse what `accelerate launch` may have been told beyond starting processes.
+
+    Raises:
+        UsageError: The launch asks for FSDP, DeepSpeed or Megatron.
+    """
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
+            raise UsageError(
+                f"accelerate's configuration asks for {name}, which this training does not use; "
+                "start it with `torchrun` or `accelerate launch --multi_gpu`, and for a base model "
+                "that does not fit on one GPU pass --training.shard-base"
+            )
 
 
 def check_trackers(config: TrainConfig) -> None:

@@ -14,15 +14,18 @@ from gistbench.errors import UsageError
 WINDOW_STEPS = 8
 MIN_STEPS = 4
 INDEX_BYTES = 5
+SERIES = 0
+"""Part of every sample's name, so that a recipe draws the samples that it always drew."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
     """One micro-batch, fully determined by the run's seed, its number and the stage.
 
+    Processes that train together share it (`gistbench.training.share`): it does not know them.
+
     Attributes:
         micro_step: Number of the micro-batch since the start of training.
-        rank: Process it is for.
         tasks: Whose samples; rows take turns, so that every batch holds all tasks alike.
         first_task: Index of the first row's.
         context_tokens: Length of every context in it.
@@ -30,7 +33,6 @@ class BatchPlan:
     """
 
     micro_step: int
-    rank: int
     tasks: tuple[str, ...]
     first_task: int
     context_tokens: int
@@ -46,12 +48,12 @@ class BatchPlan:
         A fixed set is passed through in a new order each epoch.
         """
         if num_samples is None:
-            name = f"{seed}/{self.micro_step}/{self.rank}/{row}"
+            name = f"{seed}/{self.micro_step}/{SERIES}/{row}"
             return int.from_bytes(hashlib.sha256(name.encode()).digest()[:INDEX_BYTES], "big")
         position = self.micro_step * self.batch_size + row
         epoch, place = divmod(position, num_samples)
         order = list(range(num_samples))
-        random.Random(f"{seed}/{self.rank}/{epoch}").shuffle(order)
+        random.Random(f"{seed}/{SERIES}/{epoch}").shuffle(order)
         return order[place]
 
 
@@ -90,7 +92,7 @@ class Curriculum:
         """Context length of the present stage."""
         return self.lengths[self.stage]
 
-    def plan(self, micro_step: int, rank: int) -> BatchPlan:
+    def plan(self, micro_step: int) -> BatchPlan:
         """The micro-batch of this number at the present stage."""
         data, training = self.config.data, self.config.training
         rng = random.Random(f"{training.seed}/{self.stage}/{micro_step}")
@@ -104,7 +106,7 @@ class Curriculum:
             batch_size = max(1, min(training.max_batch_size, filled))
         if data.length_jitter and self.config.weights == "real":
             length -= int(length * data.length_jitter * rng.random())
-        return BatchPlan(micro_step, rank, data.tasks, first_task, length, batch_size)
+        return BatchPlan(micro_step, data.tasks, first_task, length, batch_size)
 
     def observe(self, step: Sequence[tuple[int, int, int]]) -> bool:
         """Record one step's exact answers; say whether the next stage begins.

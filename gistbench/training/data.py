@@ -20,6 +20,7 @@ from gistbench.models.loading import load_tokenizer
 from gistbench.models.prompts import answer_ids, split_prompts, token_span
 from gistbench.models.random_weights import random_ids
 from gistbench.training.curriculum import BatchPlan, Curriculum
+from gistbench.training.share import Share
 
 IGNORED = -100
 TOKENS_PER_TASK = 10_000
@@ -188,7 +189,7 @@ def holding(num_context: int, num_parts: int, needle: tuple[int, int] | None) ->
 
 
 class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
-    """Every micro-batch of a run, in order, prepared ahead by worker processes.
+    """A process's share of every micro-batch of a run, in order, prepared ahead by workers.
 
     What a batch holds depends on its number, the seed and the stage alone, never on the workers:
     when the curriculum advances, batches prepared for the stage before are dropped.
@@ -202,7 +203,7 @@ class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
         tokenizer: Any,
         gist_ids: Sequence[int],
         *,
-        rank: int = 0,
+        share: Share | None = None,
         num_random_rows: int | None = None,
     ) -> None:
         """Prepare; nothing is built yet.
@@ -213,33 +214,30 @@ class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
             folder: With the tokenizer, for the workers.
             tokenizer: The same, for this process.
             gist_ids: Appended to every context.
-            rank: Of this process.
+            share: Of this process; None: all of it.
             num_random_rows: Vocabulary rows to draw token ids from, where there is no tokenizer.
         """
         self._num_random_rows = num_random_rows
         self.config = config
         self.curriculum = curriculum
         self.gist_ids = tuple(gist_ids)
-        self.rank = rank
+        self.share = share or Share(config.training.gradient_accumulation_steps)
         self.start = 0
         self._tokenizer = tokenizer
         self._folder = folder
         self._pool: ProcessPoolExecutor | None = None
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Batches from number `start` on, without end."""
+        """Batches from number `start` of this process on, without end."""
         ahead: dict[BatchPlan, list[Future[list[Example]]]] = {}
-        micro_step = self.start
+        number = self.start
         while True:
-            plan = self.curriculum.plan(micro_step, self.rank)
-            wanted = [plan]
+            plan = self._plan(number)
+            rows = self.share.rows(plan.batch_size)
             if self._num_random_rows is not None:
-                parts = [_draw_rows(self._num_random_rows, self.config, plan)]
+                parts = [_draw_rows(self._num_random_rows, self.config, plan, rows)]
             elif self.config.data.num_workers:
-                wanted += [
-                    self.curriculum.plan(micro_step + later, self.rank)
-                    for later in range(1, BATCHES_AHEAD)
-                ]
+                wanted = [plan, *(self._plan(number + later) for later in range(1, BATCHES_AHEAD))]
                 for stale in ahead.keys() - set(wanted):
                     for future in ahead.pop(stale):
                         future.cancel()
@@ -248,9 +246,12 @@ class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
                         ahead[item] = self._submit(item)
                 parts = [future.result() for future in ahead.pop(plan)]
             else:
-                parts = [_build_rows(self._tokenizer, self.config, plan, range(plan.batch_size))]
+                parts = [_build_rows(self._tokenizer, self.config, plan, rows)]
             yield collate([item for part in parts for item in part], self.gist_ids)
-            micro_step += 1
+            number += 1
+
+    def _plan(self, number: int) -> BatchPlan:
+        return self.curriculum.plan(self.share.micro_step(number))
 
     def close(self) -> None:
         """Stop the worker processes."""
@@ -266,10 +267,11 @@ class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
                 initializer=_start_worker,
                 initargs=(self._folder, self.config),
             )
-        rows = max(1, TOKENS_PER_TASK // plan.context_tokens)
+        at_once = max(1, TOKENS_PER_TASK // plan.context_tokens)
+        rows = self.share.rows(plan.batch_size)
         return [
-            self._pool.submit(_build_in_worker, plan, range(first, first + rows))
-            for first in range(0, plan.batch_size, rows)
+            self._pool.submit(_build_in_worker, plan, rows[first : first + at_once])
+            for first in range(0, len(rows), at_once)
         ]
 
 
@@ -286,17 +288,19 @@ def _build_in_worker(plan: BatchPlan, rows: range) -> list[Example]:
     return _build_rows(_worker["tokenizer"], _worker["config"], plan, rows)
 
 
-def _draw_rows(num_rows: int, config: TrainConfig, plan: BatchPlan) -> list[Example]:
+def _draw_rows(
+    num_random_rows: int, config: TrainConfig, plan: BatchPlan, rows: range
+) -> list[Example]:
     seed = config.training.seed
     return [
         random_example(
-            num_rows,
+            num_random_rows,
             context_tokens=plan.context_tokens,
             index=plan.sample_index(row, config.data.num_samples, seed),
             seed=seed,
             num_questions=config.data.questions_per_context,
         )
-        for row in range(plan.batch_size)
+        for row in rows
     ]
 
 
@@ -314,5 +318,4 @@ def _build_rows(tokenizer: Any, config: TrainConfig, plan: BatchPlan, rows: rang
             locate=config.training.pointer_weight > 0,
         )
         for row in rows
-        if row < plan.batch_size
     ]

@@ -53,16 +53,21 @@ class Pointing:
     def by_layer(self) -> torch.Tensor:
         """The share of each layer, ``(layers, turns)``; NaN where nobody knows the right gist."""
         right, every = torch.stack(self._on_right), torch.stack(self._on_any)
-        known = self._holders.any(dim=1)
+        known = known_turns(self._holders)
         return torch.where(known, right / every, torch.nan)
 
     def loss(self) -> torch.Tensor:
-        """Mean negative logarithm of the share, over turns whose gist is known; 0 without any."""
+        """Negative logarithm of the share, summed over turns whose gist is known; 0 without any."""
         right, every = torch.stack(self._on_right).sum(dim=0), torch.stack(self._on_any).sum(dim=0)
-        known = self._holders.any(dim=1)
+        known = known_turns(self._holders)
         if not known.any():
             return right.sum() * 0
-        return -(right[known] / every[known]).log().mean()
+        return -(right[known] / every[known]).log().sum()
+
+
+def known_turns(holders: torch.Tensor) -> torch.Tensor:
+    """Whether somebody knows which gists read a turn's needle, ``(turns,)``."""
+    return holders.any(dim=1)
 
 
 def layout_of(batch: Batch, num_visible: int | None, *, segmented: bool = False) -> GistLayout:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
 import torch
+from accelerate import PartialState
 from rich.console import Console
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from gistbench import generators
 from gistbench.config import TrainConfig
+from gistbench.launch import Launch, launched
 from gistbench.metrics import format_count, format_seconds
 from gistbench.models.architectures import settled
 from gistbench.models.catalog import find_model
@@ -27,7 +30,7 @@ from gistbench.models.checkpoint import (
 from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import find_checkpoint
 from gistbench.models.random_weights import random_base
-from gistbench.storage import cannot_write, check_writable, write_atomically
+from gistbench.storage import cannot_write, check_writable, only_process, write_atomically
 from gistbench.training.checks import (
     CONFIG_FILE,
     check_room,
@@ -38,10 +41,12 @@ from gistbench.training.checks import (
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.data import SampleBatches
 from gistbench.training.log import TrainingLog
+from gistbench.training.sharding import leave_shards_alone, require_shardable, shard
+from gistbench.training.share import share_of
+from gistbench.training.states import latest_checkpoint, require_same_processes
 from gistbench.training.trainer import (
     GistTrainer,
     StepCallback,
-    latest_checkpoint,
     restore_progress,
 )
 
@@ -72,15 +77,37 @@ def train(
         UsageError: The configuration cannot be trained; nothing has been written then.
         PrerequisiteError: Something it needs is missing.
     """
+    launch = launched()
+    # One process writes; the others wait for it before they begin.
+    with only_process(output) if launch.is_first else nullcontext():
+        return _train(config, output, launch, device=device, resume=resume, callbacks=callbacks)
+
+
+def _train(
+    config: TrainConfig,
+    output: Path,
+    launch: Launch,
+    *,
+    device: Literal["cpu", "cuda"],
+    resume: bool,
+    callbacks: Sequence[TrainerCallback],
+) -> Path:
     generators.require_trained(config.data.tasks)
+    share = share_of(config, launch)
+    require_shardable(config, launch)
+    console = Console(stderr=True, quiet=not launch.is_first)
     checkpoint = latest_checkpoint(output) if resume else None
     if resume and is_finished(config, output):
-        Console(stderr=True).print(f"{output} already holds this training, finished")
+        console.print(f"{output} already holds this training, finished")
         return output
-    arguments = training_arguments(config, output, device)
+    if checkpoint is not None:
+        require_same_processes(checkpoint, launch.processes)
+    arguments = training_arguments(config, output, device, share)
     set_seed(config.training.seed)
     transformers_logging.disable_progress_bar()
-    place = f"cuda:{arguments.local_process_index}" if device == "cuda" else "cpu"
+    place = f"cuda:{launch.local_rank}" if device == "cuda" else "cpu"
+    if config.training.shard_base:
+        place = "cpu"  # it may fit on no one GPU
     base = _base(config, place)
     config = settled(config, base.reference.model_type)
     supervised = check_room(config, base)
@@ -89,7 +116,11 @@ def train(
         gist_ids = add_gist_rows(base.model, config.num_gists, seed=config.training.seed)
     if config.training.gradient_checkpointing:
         base.model.enable_input_require_grads()
+    if config.training.shard_base:
+        shard(base.model, arguments.device)
     model = add_adapter(base.model, config, gist_ids)
+    if config.training.shard_base:
+        leave_shards_alone(model)
     parent = None
     if config.adapter.start_from is not None:
         folder = find_checkpoint(config.adapter.start_from, config.objective)
@@ -108,8 +139,12 @@ def train(
         "trainable parameters": f"{trained:,} of {total:,} ({100 * trained / total:.2f} %)",
         "tasks": ", ".join(config.data.tasks),
         "supervised tokens per sample": str(supervised),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        "device": _device_name(device, launch),
     }
+    if launch.processes > 1:
+        facts["processes"] = (
+            f"{launch.processes}, which share every step: a step is as large as that of one process"
+        )
     if config.weights == "random":
         facts["weights"] = (
             "drawn, not trained, as are all token ids: loss and exact answers mean nothing and are "
@@ -122,14 +157,15 @@ def train(
         base.folder,
         base.tokenizer,
         gist_ids,
-        rank=arguments.process_index,
+        share=share,
         num_random_rows=base.num_text_tokens if config.weights == "random" else None,
     )
     check_trackers(config)
-    # After every refusal: what is refused writes nothing.
-    check_writable(output)
+    # After every refusal, in every process: what is refused writes nothing.
+    PartialState().wait_for_everyone()
     log = TrainingLog(output, config, facts)
-    if arguments.process_index == 0:
+    if launch.is_first:
+        check_writable(output)
         text = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
         write_atomically(output / CONFIG_FILE, text)
 
@@ -164,7 +200,11 @@ def train(
     if checkpoint is not None:
         restore_progress(trainer, checkpoint)
         trainer.state.global_step = int(checkpoint.name.split("-")[1])
-        Console(stderr=True).print(f"resuming from {checkpoint}", highlight=False, soft_wrap=True)
+        console.print(f"resuming from {checkpoint}", highlight=False, soft_wrap=True)
+    if launch.rank:
+        # Dropout is not to fall on the same places of every process's rows. Weights were drawn
+        # alike, and what was resumed brings its own state.
+        set_seed(config.training.seed + launch.rank)
     try:
         # A kill may fall between the last step and the finished checkpoint; Trainer, asked to go
         # on from there, would train one step more.
@@ -174,10 +214,21 @@ def train(
         raise cannot_write(output, error) from error
     finally:
         batches.close()
-    if trainer.is_world_process_zero():
+    if launch.is_first:
         save(output)
         log.finish(f"Finished: {_summary(trainer, log, facts['device'])}.")
     return output
+
+
+def _device_name(device: str, launch: Launch) -> str:
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    if launch.processes == 1:
+        return name
+    return (
+        f"{launch.processes} x {name}"
+        if device == "cuda"
+        else f"{name}, {launch.processes} processes"
+    )
 
 
 def _base(config: TrainConfig, place: str) -> BaseModel:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -19,9 +21,14 @@ from gistbench.errors import UsageError
 from gistbench.models.checkpoint import load_adapter_weights
 from gistbench.storage import write_atomically
 from gistbench.training.data import IGNORED, SampleBatches
-from gistbench.training.objective import Batch, Pointing, answer_logits, layout_of
-
-CURRICULUM_FILE = "curriculum.json"
+from gistbench.training.objective import (
+    Batch,
+    Pointing,
+    answer_logits,
+    known_turns,
+    layout_of,
+)
+from gistbench.training.states import CURRICULUM_FILE, progress_of
 
 
 class GistTrainer(Trainer):
@@ -29,8 +36,10 @@ class GistTrainer(Trainer):
 
     By objective "gist" the question attends to the gists alone (see `gistbench.core.mask`), so what
     the answer needs must pass through them. By "full" there are no gists and the question attends
-    to the whole context, which is plain causal attention; all else is the same code. The loss is
-    the answer's cross-entropy; nothing else is supervised.
+    to the whole context, which is plain causal attention; all else is the same code.
+
+    The loss of a step is the cross-entropy of its answers' tokens, averaged over all of them at
+    once: how they are split into micro-batches, and these among processes, changes nothing.
     """
 
     def __init__(
@@ -52,17 +61,18 @@ class GistTrainer(Trainer):
         self.objective = objective
         self.segmented = segmented
         self.pointer_weight = pointer_weight
-        self._pointer_losses: list[torch.Tensor] = []
         self.answer_logits_only = answer_logits_only
-        # The loss is a mean over the micro-batch's answer tokens; Trainer divides it by the
-        # accumulation steps.
-        self.model_accepts_loss_kwargs = False
+        # `compute_loss` divides by what is in the whole step; Trainer divides by nothing more.
+        self.model_accepts_loss_kwargs = True
         self.supervised_tokens = 0
         self.context_tokens_seen = 0
         self.longest_context_tokens = 0
-        # Exact answers and answers, ``(2, tasks)``: since the last log, and of this step so far.
+        # Of all processes: exact answers and answers, ``(2, tasks)``, and pointer losses, since the
+        # last log. Of this process: what it counted in each micro-batch of this step.
         self._since_log: torch.Tensor | None = None
-        self._step_exact: list[tuple[int, torch.Tensor]] = []
+        self._pointer_losses: list[float] = []
+        self._step_counts: list[torch.Tensor] = []
+        self._turns_with_known_gist: torch.Tensor | int = 0
 
     def get_train_dataloader(self) -> DataLoader[Batch]:
         """Ready batches, starting after the steps already trained; each process makes its own."""
@@ -70,6 +80,17 @@ class GistTrainer(Trainer):
         # A generator of its own: a loader that starts draws a seed, and after a resume that shifts
         # the random numbers that dropout is to go on with.
         return DataLoader(self.batches, batch_size=None, num_workers=0, generator=torch.Generator())
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor]:
+        """This process's micro-batches of a step, and the answer tokens of all processes' in it."""
+        batches = list(islice(epoch_iterator, num_batches))
+        tokens = sum(int((batch["labels"] != IGNORED).sum()) for batch in batches)
+        known = sum(int(known_turns(batch["holders"]).sum()) for batch in batches)
+        counts = torch.tensor([tokens, known], device=device)
+        tokens_of_all, self._turns_with_known_gist = self.accelerator.reduce(counts, "sum")
+        return batches, tokens_of_all
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -86,51 +107,81 @@ class GistTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Mean cross-entropy of the answer tokens, plus the pointer's weighted loss: a scalar."""
-        labels = inputs["labels"]
+        """This process's part of the step's loss, plus the pointer's weighted: a scalar.
+
+        Launchers average gradients over processes, where the step's loss is the sum of their parts;
+        so each part is taken that many times. The mean of what the processes return is the loss.
+        """
+        assert num_items_in_batch is not None
+        labels, processes = inputs["labels"], self.args.world_size
         num_visible = self.num_gists if self.objective == "gist" else None
         layout = layout_of(inputs, num_visible, segmented=self.segmented)
         pointing = Pointing(inputs) if self.pointer_weight else None
         logits = answer_logits(
             model, inputs, layout, answers_only=self.answer_logits_only, watch=pointing
         )
-        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        summed = F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        loss = summed * processes / num_items_in_batch
+        pointed = torch.zeros((), device=loss.device)
         if pointing is not None:
-            pointed = pointing.loss()
-            self._pointer_losses.append(pointed.detach())
-            loss = loss + self.pointer_weight * pointed
-        self._count(logits.detach(), inputs, layout.prefix_length - self.num_gists)
+            pointed = pointing.loss() / max(1, self._turns_with_known_gist)
+            loss = loss + self.pointer_weight * pointed * processes
+        context_tokens = layout.prefix_length - self.num_gists
+        self._count(logits.detach(), inputs, context_tokens, pointed.detach())
         return (loss, {"logits": logits}) if return_outputs else loss
 
-    def _count(self, logits: torch.Tensor, batch: Batch, context_tokens: int) -> None:
+    def _count(
+        self, logits: torch.Tensor, batch: Batch, context_tokens: int, pointed: torch.Tensor
+    ) -> None:
         labels, tasks = batch["labels"], batch["tasks"]
         supervised = labels != IGNORED
         exact = ((logits.argmax(-1) == labels) | ~supervised).all(dim=1)
-        self.supervised_tokens += int(supervised.sum())
-        self.context_tokens_seen += context_tokens * len(batch["prefix_ids"])
-        self.longest_context_tokens = max(self.longest_context_tokens, context_tokens)
         num_tasks = len(self.batches.config.data.tasks)
-        counts = torch.stack(
-            [
-                torch.bincount(tasks, weights=exact.double(), minlength=num_tasks),
-                torch.bincount(tasks, minlength=num_tasks).double(),
-            ]
+        lengths = torch.tensor([context_tokens, len(batch["prefix_ids"])], device=logits.device)
+        self._step_counts.append(
+            torch.cat(
+                [
+                    lengths.double(),
+                    supervised.sum().double()[None],
+                    pointed.double()[None],
+                    torch.bincount(tasks, weights=exact.double(), minlength=num_tasks),
+                    torch.bincount(tasks, minlength=num_tasks).double(),
+                ]
+            )
         )
-        self._step_exact.append((context_tokens, counts))
 
     def end_of_step(self) -> bool:
-        """Tell the curriculum of the step's exact answers, over all processes.
+        """Count the step over all processes, and tell the curriculum of its exact answers.
 
         Returns:
-            Whether the next stage begins.
+            Whether the next stage begins: the same in every process.
         """
-        step = []
-        for context_tokens, counts in self._step_exact:
-            counted = self.accelerator.reduce(counts, "sum").cpu()
-            self._since_log = counted if self._since_log is None else self._since_log + counted
-            exact, seen = counted.sum(dim=1).long().tolist()
-            step.append((context_tokens, exact, seen))
-        self._step_exact.clear()
+        counted = self.accelerator.gather(torch.stack(self._step_counts)).cpu()
+        self._step_counts.clear()
+        share = self.batches.share
+        by_process = counted.view(share.processes, share.own_accumulation, -1)
+        # (context tokens, exact, answers) of each micro-batch, whoever took which of its rows.
+        step = [(0, 0, 0)] * share.accumulation
+        for rank, turns in enumerate(by_process):
+            for turn, counts in enumerate(turns):
+                context_tokens, contexts, supervised = counts[:3].long().tolist()
+                exact, seen = counts[4:].view(2, -1).sum(dim=1).long().tolist()
+                self.supervised_tokens += supervised
+                self.context_tokens_seen += context_tokens * contexts
+                self.longest_context_tokens = max(self.longest_context_tokens, context_tokens)
+                longest, exact_before, seen_before = step[share.place(rank, turn)]
+                step[share.place(rank, turn)] = (
+                    max(longest, context_tokens),
+                    exact_before + exact,
+                    seen_before + seen,
+                )
+        summed = counted.sum(dim=0)
+        if self.pointer_weight:
+            self._pointer_losses.append(float(summed[3]))
+        rates = summed[4:].view(2, -1)
+        self._since_log = rates if self._since_log is None else self._since_log + rates
         return self.batches.curriculum.observe(step)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -146,7 +197,7 @@ class GistTrainer(Trainer):
                         rate = sum(exact[place] for place in own) / answers
                         logs[f"train_exact_match/{name}"] = rate
             if self._pointer_losses:
-                logs["pointer_loss"] = float(torch.stack(self._pointer_losses).mean())
+                logs["pointer_loss"] = fmean(self._pointer_losses)
                 self._pointer_losses.clear()
             logs["context_tokens"] = float(self.batches.curriculum.context_tokens)
             logs["supervised_tokens"] = float(self.supervised_tokens)
@@ -203,8 +254,9 @@ class StepCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Complete the checkpoint that Trainer has just written."""
+        """Complete the checkpoint that Trainer has just written, every process its part of it."""
         assert self.trainer is not None
+        self.trainer.accelerator.wait_for_everyone()
         if not state.is_world_process_zero:
             return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
@@ -214,19 +266,14 @@ class StepCallback(TrainerCallback):
             "supervised_tokens": self.trainer.supervised_tokens,
             "context_tokens_seen": self.trainer.context_tokens_seen,
             "longest_context_tokens": self.trainer.longest_context_tokens,
+            "processes": args.world_size,
         }
         write_atomically(folder / CURRICULUM_FILE, json.dumps(progress) + "\n")
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run, if it has one."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{CURRICULUM_FILE}")]
-    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
 def restore_progress(trainer: GistTrainer, checkpoint: Path) -> None:
     """Go on with the curriculum and the counts of a checkpoint."""
-    progress = json.loads((checkpoint / CURRICULUM_FILE).read_text(encoding="utf-8"))
+    progress = progress_of(checkpoint)
     trainer.batches.curriculum.restore(progress["curriculum"])
     trainer.supervised_tokens = progress["supervised_tokens"]
     trainer.context_tokens_seen = progress["context_tokens_seen"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gistbench.bench import worker
+from gistbench.bench import answering
 from gistbench.bench.run import run, samples_for
 from gistbench.bench.samples import regenerate
 from gistbench.config import RunConfig
@@ -58,13 +58,13 @@ def test_a_run_records_each_arms_weights_and_both_checkpoints(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     identities: dict[str, dict[str, Any]] = {}
-    original = worker.ArmLM
+    original = answering.ArmLM
 
     def remember(*arguments: Any, **options: Any) -> Any:
         identities[options["identity"]["arm"]] = options["identity"]
         return original(*arguments, **options)
 
-    monkeypatch.setattr(worker, "ArmLM", remember)
+    monkeypatch.setattr(answering, "ArmLM", remember)
     record = start(tuned(), tmp_path)
     gists, whole = read_manifest(tiny_checkpoint), read_manifest(tiny_tuned_checkpoint)
     assert gists.adapter_sha256 != whole.adapter_sha256

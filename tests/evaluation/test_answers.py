@@ -109,3 +109,22 @@ def test_a_line_of_garbage_is_dropped_with_all_that_follows(tmp_path: Path) -> N
     assert again.get("k") == [response("one")]
     again.put("l", [response("two")])
     assert AnswerFile(path).get("l") == [response("two")]
+
+
+def test_answers_of_other_processes_are_found_and_their_files_left_alone(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "answers.jsonl", tmp_path / "answers-1.jsonl"
+    other = AnswerFile(theirs)
+    other.put("k", [response(" 12345")])
+    mine = AnswerFile(ours, lambda: tmp_path.glob("answers*.jsonl"))
+    assert mine.get("k") == [response(" 12345")]
+    other.put("l", [response(" 2")])
+    with theirs.open("a", encoding="utf-8") as file:
+        file.write('{"key": "m", "respon')  # it is writing just now
+    before = theirs.read_bytes()
+    mine.put("n", [response(" 3")])
+    assert mine.get("l") is None
+    mine.read_beside()
+    assert mine.get("l") == [response(" 2")]
+    assert mine.get("m") is None
+    assert mine.get("n") == [response(" 3")]
+    assert theirs.read_bytes() == before

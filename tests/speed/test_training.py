@@ -27,6 +27,7 @@ def measure(base: Path, folder: Path, **changes: Any) -> SpeedRecord:
     config = tiny_config(base, weights="random", **changes)
     options: dict[str, Any] = {"device": "cpu", "command": "gistbench speed train"}
     record = speed_of_training(config, folder / "s.json", steps=3, warm_up_steps=2, **options)
+    assert record is not None
     assert read_json(folder / "s.json", SpeedRecord) == record
     return record
 

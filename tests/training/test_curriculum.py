@@ -60,7 +60,7 @@ def test_a_state_kept_as_json_goes_on_exactly_where_it_was() -> None:
     restored = Curriculum(config())
     restored.restore(json.loads(json.dumps(curriculum.state())))
     assert (restored.stage, restored.recent) == (curriculum.stage, curriculum.recent)
-    assert [restored.plan(n, 0) for n in range(20)] == [curriculum.plan(n, 0) for n in range(20)]
+    assert [restored.plan(n) for n in range(20)] == [curriculum.plan(n) for n in range(20)]
     outcomes = [(8, 8)] * 12
     assert [restored.observe([(200, *o)]) for o in outcomes] == [
         curriculum.observe([(200, *o)]) for o in outcomes
@@ -73,38 +73,27 @@ def test_a_curriculum_that_does_not_rise_is_refused(lengths: tuple[int, ...]) ->
         Curriculum(config(curriculum=lengths))
 
 
-@given(micro_step=st.integers(0, 10**6), rank=st.integers(0, 7), stage=st.integers(0, 2))
-def test_a_plan_depends_on_seed_number_and_stage_alone(
-    micro_step: int, rank: int, stage: int
-) -> None:
+@given(micro_step=st.integers(0, 10**6), stage=st.integers(0, 2))
+def test_a_plan_depends_on_seed_number_and_stage_alone(micro_step: int, stage: int) -> None:
     settings_ = config(replay=0.3, length_jitter=0.2)
-    first = Curriculum(settings_, stage=stage).plan(micro_step, rank)
+    first = Curriculum(settings_, stage=stage).plan(micro_step)
     used = Curriculum(settings_, stage=stage, recent=[(1, 2)])
-    used.plan(0, 0)
-    assert used.plan(micro_step, rank) == first
+    used.plan(0)
+    assert used.plan(micro_step) == first
     assert first.context_tokens <= (100, 200, 400)[stage]
 
 
 @given(stage=st.integers(0, 2), micro_step=st.integers(0, 10**4))
 def test_filled_batches_hold_about_the_same_number_of_tokens(stage: int, micro_step: int) -> None:
-    plan = Curriculum(config(), stage=stage).plan(micro_step, 0)
+    plan = Curriculum(config(), stage=stage).plan(micro_step)
     assert plan.batch_size * plan.context_tokens == 2 * 400
-
-
-def test_every_rank_gets_the_same_lengths_and_other_samples() -> None:
-    curriculum = Curriculum(config(replay=0.3), stage=2)
-    for number in range(30):
-        ours, theirs = curriculum.plan(number, 0), curriculum.plan(number, 1)
-        assert (ours.context_tokens, ours.batch_size) == (theirs.context_tokens, theirs.batch_size)
-        assert ours.sample_index(0, None, 0) != theirs.sample_index(0, None, 0)
 
 
 def test_fresh_samples_never_repeat() -> None:
     """20,000 rows, more than the shipped recipe's first stages see."""
     indices = [
-        BatchPlan(step, rank, ("niah_passkey",), 0, 100, 20).sample_index(row, None, 0)
-        for step in range(500)
-        for rank in range(2)
+        BatchPlan(step, ("niah_passkey",), 0, 100, 20).sample_index(row, None, 0)
+        for step in range(1000)
         for row in range(20)
     ]
     assert len(set(indices)) == len(indices)
@@ -117,9 +106,7 @@ def test_a_fixed_set_passes_each_sample_once_an_epoch(
 ) -> None:
     wanted = 3 * num_samples
     seen = [
-        BatchPlan(step, 0, ("niah_passkey",), 0, 100, batch_size).sample_index(
-            row, num_samples, seed
-        )
+        BatchPlan(step, ("niah_passkey",), 0, 100, batch_size).sample_index(row, num_samples, seed)
         for step in range(-(-wanted // batch_size))
         for row in range(batch_size)
     ][:wanted]
@@ -128,7 +115,7 @@ def test_a_fixed_set_passes_each_sample_once_an_epoch(
 
 
 def test_a_fixed_set_comes_in_a_new_order_each_epoch() -> None:
-    plans = [BatchPlan(step, 0, ("niah_passkey",), 0, 100, 30) for step in range(4)]
+    plans = [BatchPlan(step, ("niah_passkey",), 0, 100, 30) for step in range(4)]
     orders = [[plan.sample_index(row, 30, 0) for row in range(30)] for plan in plans]
     assert all(before != after for before, after in pairwise(orders))
 
@@ -149,7 +136,7 @@ def test_every_batch_holds_all_tasks_alike() -> None:
     curriculum = Curriculum(config(tasks=tasks))
     firsts = set()
     for step in range(30):
-        plan = curriculum.plan(step, 0)
+        plan = curriculum.plan(step)
         rows = [plan.tasks[plan.task_of(row)] for row in range(6)]
         assert sorted(rows) == sorted(2 * tasks)
         firsts.add(rows[0])

@@ -64,7 +64,7 @@ def test_the_pointer_is_the_share_of_attention_that_falls_on_the_right_gist() ->
     pointing(shares)
     torch.testing.assert_close(pointing.by_layer[0, :2], torch.tensor([0.75, 0.5]))
     assert pointing.by_layer[0, 2].isnan()
-    expected = -(torch.tensor([0.75, 0.5]).log().mean())
+    expected = -(torch.tensor([0.75, 0.5]).log().sum())
     torch.testing.assert_close(pointing.loss(), expected)
 
 

@@ -66,7 +66,7 @@ def _stop(*_: object) -> None:
 
 
 def test_every_step_is_at_the_full_length(config: TrainConfig) -> None:
-    plans = [Curriculum(config).plan(step, 0) for step in range(20)]
+    plans = [Curriculum(config).plan(step) for step in range(20)]
     assert {(p.context_tokens, p.batch_size) for p in plans} == {(config.data.context_tokens, 2)}
 
 

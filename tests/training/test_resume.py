@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
 from gistbench.training.run import train
-from gistbench.training.trainer import latest_checkpoint
+from gistbench.training.states import latest_checkpoint
 from tests.fixtures.tiny_base import tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
