@@ -21,6 +21,11 @@ CONFIG = ROOT / "mkdocs.yml"
 OUTSIDE = "repository"
 """Folder of the site for files that lie outside ``docs/``."""
 
+PROJECT = ("CONCEPT.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/published/README.md")
+"""Pages outside ``docs/`` that are in the site's navigation."""
+
+STYLE = Path("docs/site.css")
+
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".toml": "toml"}
 """Files that are shown as a page of code."""
 
@@ -28,7 +33,7 @@ _FENCE = re.compile(r"^(```|~~~)[\s\S]*?^\1", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 
 
-class BrokenLink(Exception):
+class BrokenLinkError(Exception):
     """A page links to a file that the repository does not have."""
 
 
@@ -36,7 +41,7 @@ def main() -> None:
     """Build the site."""
     try:
         stage(STAGE)
-    except BrokenLink as error:
+    except BrokenLinkError as error:
         sys.exit(f"docs: {error}")
     build = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "-f", str(CONFIG)]
     done = subprocess.run(build, cwd=ROOT)
@@ -55,10 +60,11 @@ def stage(folder: Path) -> None:
         folder: Made anew.
 
     Raises:
-        BrokenLink: Names the page and its link.
+        BrokenLinkError: Names the page and its link.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    waiting, seen = pages(), set(pages())
+    waiting = [*pages(), *map(Path, PROJECT), STYLE]
+    seen = set(waiting)
     while waiting:
         file = waiting.pop()
         target = folder / place_of(file)
@@ -94,7 +100,7 @@ def relink(text: str, file: Path) -> tuple[str, set[Path]]:
         The text, and the files that it links to.
 
     Raises:
-        BrokenLink: A link leads to nothing.
+        BrokenLinkError: A link leads to nothing.
     """
     found: set[Path] = set()
 
@@ -116,14 +122,14 @@ def linked_file(page: Path, link: str) -> Path:
     """The file that a link means; of a folder its README, or the scorecard of a run.
 
     Raises:
-        BrokenLink: There is no such file.
+        BrokenLinkError: There is no such file.
     """
     path = Path(os.path.normpath(page.parent / link))
     choices = (path, path / "README.md", path / "scorecard.html")
     for choice in choices:
         if (ROOT / choice).is_file() and choice.parts[0] != "..":
             return choice
-    raise BrokenLink(f"{page} links to {link}, which is not there; mend the link")
+    raise BrokenLinkError(f"{page} links to {link}, which is not there; mend the link")
 
 
 if __name__ == "__main__":

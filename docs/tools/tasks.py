@@ -45,6 +45,10 @@ _COLUMNS = """\
 samples alternate. **Trained on**: whether training may draw from the task; `never` keeps it a test
 of what training did not show."""
 
+_ENDS = """\
+A version is raised by every change that alters a prompt. Answers are generated greedily up to one
+of these strings, or to so many tokens."""
+
 _RULER = """\
 lm-eval ships these; arms run them unchanged, after `pip install -e ".[ruler]"`. Their chance floor
 is not declared and counted as 0; `exact_match` means here that {meaning}."""
@@ -59,9 +63,8 @@ def tasks_page() -> str:
         rows.append(
             (
                 code(name),
-                f"{ASKS[name]} ({generators.language(name)})",
-                _stops(name),
-                str(metadata["version"]),
+                ASKS[name],
+                generators.language(name),
                 _floor(metadata["chance_floor"]),
                 _bits(name),
                 "yes" if trained else "never",
@@ -75,7 +78,16 @@ def tasks_page() -> str:
         (code(task.name), "essays that it downloads" if task.needs_essays else "")
         for task in ruler.TASKS.values()
     ]
-    header = ("task", "asks for", "answer ends at", "version", "chance floor", "bits", "trained on")
+    header = ("task", "asks for", "language", "chance floor", "bits", "trained on")
+    answers = [
+        (
+            code(name),
+            str(generators.task_definition(name)["metadata"]["version"]),
+            _stops(name),
+            str(generators.task_definition(name)["generation_kwargs"]["max_gen_toks"]),
+        )
+        for name in generators.task_names()
+    ]
     return page(
         "Tasks",
         _ABOUT,
@@ -83,6 +95,9 @@ def tasks_page() -> str:
         _COLUMNS,
         "## Groups",
         table(("group", "tasks"), sorted(groups)),
+        "## Versions, and where an answer ends",
+        _ENDS,
+        table(("task", "version", "ends at", "tokens at most"), answers),
         "## RULER",
         _RULER.format(meaning=ruler.MEANING),
         table(("task", "needs besides"), foreign),
