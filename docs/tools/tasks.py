@@ -50,8 +50,10 @@ A version is raised by every change that alters a prompt. Answers are generated 
 of these strings, or to so many tokens."""
 
 _RULER = """\
-lm-eval ships these; arms run them unchanged, after `pip install -e ".[ruler]"`. Their chance floor
-is not declared and counted as 0; `exact_match` means here that {meaning}."""
+lm-eval ships these, and every arm runs them unchanged: the same YAML, documents, prompts and
+scoring. They need `pip install -e ".[ruler]"`. `--context-tokens` is for them a bound on prompt and
+answer together. Their chance floor is not declared and counted as 0. `exact_match` means here that
+{meaning}; `string_match_all` stays beside it. They are never trained on."""
 
 
 def tasks_page() -> str:
