@@ -12,7 +12,7 @@ import pytest
 
 from tests.docs.documented import LEFT_OUT, ROOT, blocks, files, pages
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PAGES = [page for page in pages() if any(block.language == "console" for block in blocks(page))]
 
