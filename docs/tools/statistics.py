@@ -12,14 +12,17 @@ from gistbench.report import paired, power, ranks, rates, ratios, statistics
 
 MODULES: tuple[ModuleType, ...] = (statistics, paired, rates, ratios, ranks, power)
 
+_EXAMPLE = statistics.wilson(997, 1000)
+
 _ABOUT = f"""\
 All of it imports without torch and without a model, and may be used by itself:
 
 ```python
 from gistbench.report.statistics import wilson
 
-print(wilson(997, 1000))
-# {statistics.wilson(997, 1000)}
+found = wilson(997, 1000)
+print(f"{{found.low:.1%}} to {{found.high:.1%}}, n = {{found.n:,}}")
+# {_EXAMPLE.low:.1%} to {_EXAMPLE.high:.1%}, n = {_EXAMPLE.n:,}
 ```"""
 
 
