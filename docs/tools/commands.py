@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import get_args, get_type_hints
 
 import gistbench.cli  # noqa: F401 - registers every command
 from docs.tools.markdown import page
 from gistbench.cli.app import FIELDS, app
+from gistbench.config import Config
 
 _ABOUT = """\
 `gistbench COMMAND --help` shows the same. A flag that is not required may be left out; its default
@@ -22,19 +24,12 @@ _FIELDS = (
     "over `--preset` or `--config`."
 )
 
-CONFIGURATIONS = {
-    "gistbench run": "RunConfig",
-    "gistbench train": "TrainConfig",
-    "gistbench plan": "TrainConfig",
-    "gistbench speed train": "TrainConfig",
-    "gistbench speed decode": "DecodeSpeedConfig",
-}
-"""Command -> the configuration whose fields are its flags."""
+_TITLE = re.compile(r"(?m)^#+ (gistbench .+)$")
 
 
 def commands_page() -> str:
     """The page's text."""
-    text = app.generate_docs(max_heading_level=3, usage_name="gistbench")
+    text = _generated()
     overview, _, rest = text.split("**Commands**:", 1)[1].strip().partition("\n\n")
     sections = re.split(r"(?m)^(?=##+ gistbench )", rest)
     return page(
@@ -42,12 +37,31 @@ def commands_page() -> str:
     )
 
 
+def configurations() -> dict[str, type[Config]]:
+    """Command -> the configuration whose fields are its flags, for those that have one."""
+    found = {}
+    for title in _TITLE.findall(_generated()):
+        command = app
+        for word in title.split()[1:]:
+            command = command[word]
+        handler = command.default_command
+        kinds = get_type_hints(handler).values() if handler is not None else ()
+        for kind in (part for hint in kinds for part in (hint, *get_args(hint))):
+            if isinstance(kind, type) and issubclass(kind, Config):
+                found[title] = kind
+    return found
+
+
+def _generated() -> str:
+    return app.generate_docs(max_heading_level=3, usage_name="gistbench")
+
+
 def _section(text: str) -> str:
     """One command, without what its page of fields says and what nobody types."""
     text, *fields = text.split(f"**{FIELDS.name}**:")
     title = text.splitlines()[0].lstrip("# ")
     if fields:
-        name = CONFIGURATIONS[title]
+        name = configurations()[title].__name__
         text = f"{text.rstrip()}\n\n{_FIELDS.format(name=name, anchor=name.lower())}"
     text = re.sub(r"(, | )--[\w.]*empty-[\w-]+", "", text)
     text = re.sub(r"(?m)^#+ ", "## ", text.replace("```console", "```text"))

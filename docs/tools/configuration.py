@@ -7,23 +7,16 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from docs.tools.commands import configurations
 from docs.tools.docstrings import attributes
 from docs.tools.markdown import code, fenced, page, table
-from gistbench.config import RunConfig, TrainConfig
 from gistbench.gate.policy import DEFAULTS, Claim
-from gistbench.speed.settings import DecodeSpeedConfig
 
 _ABOUT = """\
 A configuration is a [preset](presets.md) or a YAML file with these fields, and any field is a flag
 that wins over both: the field `training.max_steps` is `max_steps` under `training` in a file and
 `--training.max-steps` on the command line. Unknown fields are refused, the nearest name suggested.
 What ran is stored whole in `gist.json` (a checkpoint) and `run.json` (a run)."""
-
-_COMMANDS: dict[type[BaseModel], str] = {
-    TrainConfig: "`gistbench train`, `gistbench plan` and `gistbench speed train`",
-    RunConfig: "`gistbench run`",
-    DecodeSpeedConfig: "`gistbench speed decode`",
-}
 
 _POLICY = """\
 What `gistbench gate --policy FILE` reads; a file needs only what differs from the default. The
@@ -36,7 +29,9 @@ _CLAIMS = "A claim is a criterion of [CONCEPT.md](../../CONCEPT.md) with a bound
 def configuration_page() -> str:
     """The page's text."""
     parts = []
-    for model, commands in _COMMANDS.items():
+    taken = configurations()
+    for model in dict.fromkeys(taken.values()):
+        commands = ", ".join(code(name) for name, other in taken.items() if other is model)
         parts += [f"## {model.__name__}", f"{_summary(model)} Taken by {commands}."]
         groups = [name for name, info in model.model_fields.items() if _group(info)]
         own = [name for name in model.model_fields if name not in groups]

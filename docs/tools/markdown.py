@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 WRITTEN = "Written by `python -m docs.tools.reference`; a test holds this page against the code."
@@ -28,11 +27,6 @@ def code(text: object) -> str:
 def fenced(text: str, language: str) -> str:
     """A block of code."""
     return f"```{language}\n{text.strip()}\n```"
-
-
-def anchor(title: str) -> str:
-    """What a heading is linked by, on a code host and on the site alike."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
 
 
 def _cell(text: str) -> str:

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from docs.tools.configuration import type_text
 from docs.tools.docstrings import attributes, parsed, prose
 from docs.tools.markdown import code, page, table
-from gistbench import judgements, records
+from gistbench import records
+from gistbench.judgements import JUDGE_FILE, Judgement
 from gistbench.storage import MEMORY_FILE, PACKED_SUFFIX, RUN_FILE, SAMPLES_FILE
 
 _ABOUT = f"""\
@@ -24,7 +25,7 @@ when a file is read.
 | `{RUN_FILE}` | one [RunRecord](#runrecord) |
 | `{SAMPLES_FILE}` | a [SampleRecord](#samplerecord) a line, one for each arm and sample |
 | `{MEMORY_FILE}` | a [MemoryRecord](#memoryrecord) a line: one for each tick of the sampler |
-| `judge.jsonl` | a [Judgement](#judgement) a line, after `gistbench judge`; decides nothing |
+| `{JUDGE_FILE}` | a [Judgement](#judgement) a line, after `gistbench judge` |
 
 The two JSONL files of a run may be packed (`{SAMPLES_FILE}{PACKED_SUFFIX}`); every command reads
 both."""
@@ -33,7 +34,7 @@ FILES: tuple[type[BaseModel], ...] = (
     records.RunRecord,
     records.SampleRecord,
     records.MemoryRecord,
-    judgements.Judgement,
+    Judgement,
 )
 """The records that files hold; those inside them follow."""
 
