@@ -20,8 +20,8 @@ when they are started again. `gistbench gate` has its own: 0 pass, 1 regression,
 3 inconclusive."""
 
 _FIELDS = (
-    "Every field of [{name}](configuration.md#{anchor}) is a flag too, by its name there, and wins "
-    "over `--preset` or `--config`."
+    "Every field of [{name}](configuration.md#{anchor}) is a flag too, and wins over a preset or "
+    "file."
 )
 
 _TITLE = re.compile(r"(?m)^#+ (gistbench .+)$")

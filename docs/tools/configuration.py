@@ -14,9 +14,15 @@ from gistbench.gate.policy import DEFAULTS, Claim
 
 _ABOUT = """\
 A configuration is a [preset](presets.md) or a YAML file with these fields, and any field is a flag
-that wins over both: the field `training.max_steps` is `max_steps` under `training` in a file and
-`--training.max-steps` on the command line. Unknown fields are refused, the nearest name suggested.
-What ran is stored whole in `gist.json` (a checkpoint) and `run.json` (a run)."""
+that wins over both. Unknown fields are refused, the nearest name suggested. What ran is stored
+whole in `gist.json` (a checkpoint) and `run.json` (a run).
+
+| field | in a file | on the command line |
+|---|---|---|
+| `training.max_steps` | `max_steps: 500` under `training:` | `--training.max-steps 500` |
+| a list | `tasks: [niah_uuid, niah_update]` | its flag again, or commas where it says so |
+| true or false | `fill_batches: false` | `--training.no-fill-batches` |
+| `null` | `null` | not given |"""
 
 _POLICY = """\
 What `gistbench gate --policy FILE` reads; a file needs only what differs from the default. The
