@@ -12,7 +12,8 @@ export TOKENIZERS_PARALLELISM = false
 OLDEST := transformers==5.17.0 peft==0.21.0 huggingface_hub==1.33.0 httpx==0.28.1 httpcore==1.0.9 \
 	tokenizers==0.23.2
 
-.PHONY: setup kvpress demo test test-all test-oldest test-kvpress self-gate check format clean
+.PHONY: setup kvpress demo test test-all test-oldest test-kvpress self-gate check docs reference \
+	format clean
 
 setup: .venv/.ready
 
@@ -74,10 +75,19 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m docs.tools.site
+
+# The site from docs/, into site/; a link that leads nowhere fails. It is read from the disk as well.
+docs: setup
+	$(BIN)/python -m docs.tools.site
+
+# The pages that are written from the code: docs/reference/.
+reference: setup
+	$(BIN)/python -m docs.tools.reference
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .oldest .kvpress results/demo results/self-gate
+	rm -rf .venv .oldest .kvpress .site site results/demo results/self-gate

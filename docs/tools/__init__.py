@@ -1,0 +1,1 @@
+"""Tools of the documentation. None of them is a part of the installed package."""
