@@ -37,6 +37,9 @@ Objective = Literal["gist", "full"]
 GistView = Literal["context", "segments"]
 """What each gist token reads: the whole context, or one of as many equal parts as there are."""
 
+AnswerWith = Literal["adapter", "base"]
+"""What answers from the gists: the weights that wrote them, or the base model's own."""
+
 
 class Config(BaseModel):
     """Base of all configurations: immutable, unknown fields refused."""
@@ -65,6 +68,9 @@ class AdapterConfig(Config):
     )
     gist_view: GistView = Field(
         "context", description="what each gist reads: all of the context, or its part of it"
+    )
+    answer_with: AnswerWith = Field(
+        "adapter", description="weights that answer; base: the adapter writes the gists alone"
     )
     lora_rank: int = Field(16, ge=1, description="r, of every LoRA matrix pair")
     lora_alpha: int = Field(32, ge=1, description="scale: alpha / r")

@@ -40,6 +40,7 @@ from gistbench.models.manifest import (
     require_base,
     require_objective,
 )
+from gistbench.models.switch import answer_with_base
 from gistbench.storage import write_atomically, write_json
 
 ADAPTER_PACKAGES = ("torch", "transformers", "peft")
@@ -51,7 +52,8 @@ class GistModel:
 
     Attributes:
         model: With gist rows; merged into plain modules where the weights are not quantised, so
-            that it runs exactly the operations of the base model.
+            that it runs exactly the operations of the base model. Not merged where the base model
+            answers, see `answer_with_base`.
         gist_ids: Vocabulary rows of the gist tokens; empty by objective "full".
         manifest: What the checkpoint says of itself.
     """
@@ -265,7 +267,10 @@ def load_checkpoint(
         )
     gist_ids = add_gist_rows(base.model, manifest.num_gists) if manifest.num_gists else ()
     wrapped = PeftModel.from_pretrained(base.model, folder)
-    if base.reference.quantization == "none":
+    if manifest.answer_with == "base":
+        merge_gist_rows(wrapped)
+        answer_with_base(wrapped)
+    elif base.reference.quantization == "none":
         # Merging quantised weights would round them again; on a CPU they may even be repacked.
         wrapped = wrapped.merge_and_unload()
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from gistbench.config import GistView, Objective
+from gistbench.config import AnswerWith, GistView, Objective
 from gistbench.errors import PrerequisiteError, UsageError, did_you_mean
 from gistbench.models.catalog import file_sha256
 from gistbench.records import CheckpointRecord, Record
@@ -77,6 +77,12 @@ class Manifest(Record):
         """What each gist was trained to read; checkpoints of before there was a choice: all."""
         view: GistView = self.training_config.get("adapter", {}).get("gist_view", "context")
         return view
+
+    @property
+    def answer_with(self) -> AnswerWith:
+        """The weights that questions are answered with; before there was a choice: the adapter."""
+        weights: AnswerWith = self.training_config.get("adapter", {}).get("answer_with", "adapter")
+        return weights
 
 
 def shipped_checkpoints() -> dict[str, Path]:

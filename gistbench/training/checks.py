@@ -81,6 +81,20 @@ def _differing(
     return found
 
 
+def _require_two_passes(config: TrainConfig) -> None:
+    if config.objective == "full":
+        raise UsageError(
+            "adapter.answer_with base keeps the adapter out of answers, and objective full trains "
+            "nothing else; leave it out"
+        )
+    if config.training.gradient_checkpointing:
+        raise UsageError(
+            "adapter.answer_with base reads and answers by different weights, which "
+            "training.gradient_checkpointing cannot tell apart when it computes again; pass "
+            "--training.no-gradient-checkpointing"
+        )
+
+
 def training_arguments(
     config: TrainConfig, output: Path, device: str, share: Share
 ) -> TrainingArguments:
@@ -113,6 +127,8 @@ def training_arguments(
             "for all questions, which training.gradient_checkpointing throws away; pass "
             "--data.questions-per-context 1 or --training.no-gradient-checkpointing"
         )
+    if config.adapter.answer_with == "base":
+        _require_two_passes(config)
     if "8bit" in training.optim and find_spec("bitsandbytes") is None:
         raise PrerequisiteError(
             f"optimiser {training.optim} needs bitsandbytes, which is not installed; run "

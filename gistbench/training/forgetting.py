@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 
 from gistbench import generators
-from gistbench.core.layout import GistLayout
 from gistbench.errors import TooLongError, UsageError
 from gistbench.models.catalog import find_model
 from gistbench.models.checkpoint import load_checkpoint
+from gistbench.models.decode import continue_layout, no_context
 from gistbench.models.loading import load_base
 from gistbench.models.manifest import read_manifest
 from gistbench.records import Record
@@ -172,9 +172,14 @@ def window_losses(model: torch.nn.Module, rows: torch.Tensor, num_text_tokens: i
         num_text_tokens: Vocabulary that a next token is drawn from; gist rows follow it.
     """
     num_rows, length = rows.shape
-    none = (0,) * num_rows
-    layout = GistLayout(length, length, none, none, stage="prefix")
-    output: Any = model(input_ids=rows, layout=layout, use_cache=False)
+    # Text is read as answers are given: by the weights that answer, behind a context of nothing.
+    layout = continue_layout(no_context(num_rows), (0,) * num_rows)
+    output: Any = model(
+        input_ids=rows,
+        position_ids=layout.suffix_positions(0, length, rows.device),
+        layout=layout,
+        use_cache=False,
+    )
     logits = output.logits[:, :-1, :num_text_tokens]
     found = [
         F.cross_entropy(row.float(), ids[1:], reduction="mean")

@@ -98,12 +98,13 @@ def answer_logits(
     *,
     answers_only: bool,
     watch: Watch | None = None,
+    apart: bool = False,
 ) -> torch.Tensor:
     """Logits that predict the answers' tokens.
 
     A batch of one turn a row takes one joint pass. Where a context has several turns it is read
     once, and its visible keys and values, gradient and all, serve each of them in a second pass;
-    the two give the same logits (`gistbench.core`).
+    the two give the same logits (`gistbench.core`) where the weights are the same.
 
     Args:
         model: With the gist attention; possibly wrapped by a launcher.
@@ -111,6 +112,8 @@ def answer_logits(
         layout: Of the prefix, from `layout_of`.
         answers_only: Compute no logits elsewhere.
         watch: Given every layer's `gistbench.core.attention.visible_shares`.
+        apart: Answer in a pass of its own always: by other weights than those that read, see
+            `gistbench.models.switch`.
 
     Returns:
         ``(turns, A, vocabulary)`` in float32.
@@ -119,7 +122,7 @@ def answer_logits(
     kept = num_answer + 1 if answers_only else 0
     watching = {} if watch is None else {"watch": watch}
     num_rows, suffix = len(batch["prefix_ids"]), batch["suffix_ids"]
-    if len(batch["owners"]) == num_rows:
+    if len(batch["owners"]) == num_rows and not apart:
         logits = model(
             input_ids=torch.cat([batch["prefix_ids"], suffix], dim=1),
             position_ids=layout.joint_positions(suffix.shape[1], suffix.device),

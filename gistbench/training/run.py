@@ -30,6 +30,7 @@ from gistbench.models.checkpoint import (
 from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import find_checkpoint
 from gistbench.models.random_weights import random_base
+from gistbench.models.switch import answer_with_base
 from gistbench.storage import cannot_write, check_writable, only_process, write_atomically
 from gistbench.training.checks import (
     CONFIG_FILE,
@@ -121,6 +122,8 @@ def _train(
     model = add_adapter(base.model, config, gist_ids)
     if config.training.shard_base:
         leave_shards_alone(model)
+    if config.adapter.answer_with == "base":
+        answer_with_base(model)
     parent = None
     if config.adapter.start_from is not None:
         folder = find_checkpoint(config.adapter.start_from, config.objective)
@@ -190,6 +193,7 @@ def _train(
         schedule_steps=config.training.schedule_steps,
         segmented=config.adapter.gist_view == "segments",
         pointer_weight=config.training.pointer_weight,
+        answers_apart=config.adapter.answer_with == "base",
         model=model,
         args=arguments,
         callbacks=[steps, log, *callbacks],

@@ -52,6 +52,7 @@ class GistTrainer(Trainer):
         schedule_steps: int | None = None,
         segmented: bool = False,
         pointer_weight: float = 0.0,
+        answers_apart: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -62,6 +63,7 @@ class GistTrainer(Trainer):
         self.segmented = segmented
         self.pointer_weight = pointer_weight
         self.answer_logits_only = answer_logits_only
+        self.answers_apart = answers_apart
         # `compute_loss` divides by what is in the whole step; Trainer divides by nothing more.
         self.model_accepts_loss_kwargs = True
         self.supervised_tokens = 0
@@ -118,7 +120,12 @@ class GistTrainer(Trainer):
         layout = layout_of(inputs, num_visible, segmented=self.segmented)
         pointing = Pointing(inputs) if self.pointer_weight else None
         logits = answer_logits(
-            model, inputs, layout, answers_only=self.answer_logits_only, watch=pointing
+            model,
+            inputs,
+            layout,
+            answers_only=self.answer_logits_only,
+            watch=pointing,
+            apart=self.answers_apart,
         )
         summed = F.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"

@@ -1,0 +1,56 @@
+"""An adapter that writes the gists and is switched off where questions are answered.
+
+What answers is then the base model itself, which forgot nothing; what was trained shows in the
+gists' keys and values alone (as in AutoCompressors' and ICAE's frozen decoders; Ge et al., 2023,
+arXiv 2307.06945).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
+
+from gistbench.core.layout import GistLayout
+
+READING = ("prefix", "chunk")
+
+
+def answer_with_base(model: PeftModel) -> None:
+    """Let every pass of a model choose its weights by what it is: reading or answering.
+
+    The layout decides, and every pass has one, so no pass can run on the wrong weights. Gist rows
+    of the embedding stay as they are: no question holds a gist token.
+
+    Args:
+        model: With LoRA or whole saved modules; not merged.
+    """
+    switched = [
+        module for module in model.modules() if isinstance(module, LoraLayer | ModulesToSaveWrapper)
+    ]
+    on = True
+
+    def switch(wanted: bool) -> None:
+        nonlocal on
+        if wanted != on:
+            for module in switched:
+                module.enable_adapters(wanted)
+            on = wanted
+
+    def before(_: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        layout = named.get("layout")
+        stage = layout.stage if isinstance(layout, GistLayout) else "suffix"
+        if stage == "joint":
+            raise ValueError("one pass cannot read with an adapter and answer without it")
+        switch(stage in READING)
+
+    def after(*_: Any) -> None:
+        # An adapter that is off takes no gradient either.
+        if torch.is_grad_enabled():
+            switch(True)
+
+    model.register_forward_pre_hook(before, with_kwargs=True)
+    model.register_forward_hook(after)
