@@ -32,7 +32,7 @@ from gistbench.bench.state import Display, Run
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
 from gistbench.models.catalog import find_model
-from gistbench.models.manifest import base_of, checkpoint_record
+from gistbench.models.manifest import Manifest, base_of, checkpoint_record
 from gistbench.records import (
     ArmRecord,
     MemoryRecord,
@@ -309,6 +309,7 @@ def _write(
         notes=(
             *state.notes,
             *_decoding_notes(state.config),
+            *_weights_notes(gist),
             *spread.notes(state.config, found.provenance.device),
         ),
     )
@@ -321,6 +322,15 @@ def _decoding_notes(config: RunConfig) -> tuple[str, ...]:
     return (
         f"{config.decoding} decoding keeps the buffers of the latest batch while the next contexts "
         "are read: peaks of the phase compress include them, in every arm",
+    )
+
+
+def _weights_notes(gist: Manifest | None) -> tuple[str, ...]:
+    if gist is None or gist.answer_with == "adapter":
+        return ()
+    return (
+        f"{gist.name} writes its gists with its adapter, and the base model's own weights answer "
+        "from them; the adapter is kept apart, which makes reading slower than merged weights",
     )
 
 

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from gistbench.config import TrainConfig
 from gistbench.core.layout import GistLayout
 from gistbench.models.catalog import find_model
-from gistbench.models.checkpoint import add_adapter, add_gist_rows
+from gistbench.models.checkpoint import add_adapter, add_gist_rows, load_checkpoint
 from gistbench.models.loading import load_base
 from gistbench.training.data import IGNORED, Example, build_example, collate, holding
+from gistbench.training.forgetting import forgetting
 from gistbench.training.objective import Pointing, answer_logits, layout_of
 from gistbench.training.run import train
 from tests.fixtures.tiny_base import NUM_GISTS, tiny_config
@@ -124,3 +125,34 @@ def test_several_questions_to_one_reading_teach_what_one_reading_each_does(
     for name, grad in ours.items():
         assert grad.norm() > 0, name
         assert (theirs[name] - grad).norm() < 1e-3 * grad.norm(), name
+
+
+def test_where_the_base_model_answers_only_the_reading_is_learned(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        tiny_base,
+        adapter={"answer_with": "base"},
+        data={"num_samples": 2},
+        training={"max_steps": 30, "learning_rate": 2e-2},
+    )
+    train(config, tmp_path, device="cpu")
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
+    # What is trained is what is evaluated: the loaded checkpoint gives the loss that was logged.
+    base = load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu")
+    loaded = load_checkpoint(base, tmp_path)
+    batch = [
+        build_example(base.tokenizer, task="niah_passkey", context_tokens=160, index=index, seed=0)
+        for index in range(2)
+    ]
+    rows = collate(batch, loaded.gist_ids)
+    with torch.inference_mode():
+        logits = answer_logits(
+            loaded.model, rows, layout_of(rows, NUM_GISTS), answers_only=True, apart=True
+        )
+    loss = F.cross_entropy(
+        logits.flatten(0, 1), rows["labels"].flatten(), ignore_index=IGNORED
+    ).item()
+    assert loss == pytest.approx(log[-1]["loss"], rel=0.25)
+    assert forgetting(tmp_path, device="cpu", windows=3, window_tokens=30).ratio == 1

@@ -171,3 +171,14 @@ def test_an_output_that_is_a_file(tiny_base: Path, tmp_path: Path) -> None:
 def test_a_schedule_shorter_than_the_training(tiny_base: Path, output: Path) -> None:
     text = refusal(tiny_base, output, training={"schedule_steps": 3})
     assert "training.schedule_steps 3 ends before training.max_steps 4" in text
+
+
+def test_base_answers_without_gists_or_with_what_is_computed_again(
+    tiny_base: Path, output: Path
+) -> None:
+    base = {"answer_with": "base"}
+    text = refusal(tiny_base, output, adapter=base, objective="full")
+    assert "adapter.answer_with base" in text and "leave it out" in text
+    again = {"gradient_checkpointing": True}
+    text = refusal(tiny_base, output, adapter=base, training=again)
+    assert "pass --training.no-gradient-checkpointing" in text
