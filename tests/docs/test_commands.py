@@ -135,8 +135,30 @@ def check_lm_eval(arguments: list[str]) -> None:
         check_task(name)
 
 
+def check_torchrun(arguments: list[str]) -> None:
+    """PyTorch's own parser takes the flags; what it starts is ours."""
+    from torch.distributed.run import get_args_parser
+
+    check_started(get_args_parser().parse_args(arguments))
+
+
+def check_accelerate(arguments: list[str]) -> None:
+    """accelerate's own parser, likewise."""
+    from accelerate.commands.launch import launch_command_parser
+
+    assert arguments[0] == "launch"
+    check_started(launch_command_parser().parse_args(arguments[1:]))
+
+
+def check_started(launcher: argparse.Namespace) -> None:
+    assert launcher.module and launcher.training_script == "gistbench"
+    check_gistbench(launcher.training_script_args)
+
+
 CHECKS = {
     "gistbench": check_gistbench,
+    "torchrun": check_torchrun,
+    "accelerate": check_accelerate,
     "make": check_make,
     "pip": check_pip,
     "python": check_python,
