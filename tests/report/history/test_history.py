@@ -145,6 +145,18 @@ def test_costs_are_joined_only_under_the_same_conditions(tmp_path):
     assert conditions["first_token_seconds"][0] == "NVIDIA H200, batches of 1"
 
 
+def test_on_a_cpu_the_number_of_cores_is_among_the_conditions(tmp_path):
+    cpu = RUN.but(gpu=False)
+    for day, cores in ((1, 16), (2, 2)):
+        changes = elsewhere(cpu, num_cpu_cores=cores)
+        changes["created"] = f"2030-01-0{day}T00:00:00Z"
+        cpu.but(run_changes=changes).write(tmp_path / f"day-{day}")
+    trends = {trend.metric: trend for trend in history(tmp_path).groups[0].cost_trends}
+    first, second = trends["first_token_seconds"].lines[0].points
+    assert "with 16 cores" in first.conditions
+    assert "with 2 cores" in second.conditions
+
+
 def test_a_cost_that_nobody_measured_has_no_panel(tmp_path):
     (group,) = history(nightly(tmp_path, 40, 40, gpu=False)).groups
     assert "torch_allocated_bytes" not in {trend.metric for trend in group.cost_trends}
