@@ -130,11 +130,13 @@ def _sample_checks(evidence: Evidence) -> Iterator[Check]:
     if checkpoint is not None:
         limit = checkpoint.max_trained_context_tokens
         longest = max((s.context_tokens for s in evidence.samples("gist")), default=0)
+        within = longest > limit and longest <= limit * (1 + LENGTH_TOLERANCE)
         yield Check(
             id="trained_length",
             title="Contexts no longer than in training",
             status="WARNING" if longest > limit * (1 + LENGTH_TOLERANCE) else "OK",
-            text=f"longest here {longest:,} tokens, in training {limit:,}",
+            text=f"longest here {longest:,} tokens, in training {limit:,}"
+            + (f"; up to {100 * LENGTH_TOLERANCE:g} % more is allowed" if within else ""),
         )
 
 

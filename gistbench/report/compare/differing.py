@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gistbench.metrics import format_bytes
-from gistbench.records import CheckpointRecord
+from gistbench.records import CheckpointRecord, RunRecord
 from gistbench.report.compare.records import DifferingGroup, DifferingRow
 from gistbench.report.compare.sides import Side
 from gistbench.report.evidence import Cell, cell_of
@@ -44,7 +44,7 @@ def differing(sides: Sequence[Side], labels: Mapping[Cell, str]) -> tuple[Differ
         "Gist checkpoint": _checkpoints([side.evidence.run.checkpoint for side in sides]),
         "Tuned checkpoint": _checkpoints([side.evidence.run.tuned_checkpoint for side in sides]),
         "What ran": [_asked(side, sides, labels) for side in sides],
-        "Settings": [_settings(side) for side in sides],
+        "Settings": [settings(side.evidence.run) for side in sides],
         "Machine": [_machine(side) for side in sides],
         "Versions": [_versions(side) for side in sides],
         "Environments of their own": [_own_packages(side, sides) for side in sides],
@@ -164,10 +164,13 @@ def _asked(side: Side, sides: Sequence[Side], labels: Mapping[Cell, str]) -> Fie
     return fields
 
 
-def _settings(side: Side) -> Fields:
-    # An option that a run is too old to know has no value in it, as one that was left alone.
-    settings = side.evidence.run.settings
-    return dict(_flat("", {k: v for k, v in settings.items() if k not in SHOWN_ELSEWHERE}))
+def settings(run: RunRecord) -> Fields:
+    """Settings that have no row of their own.
+
+    An option that a run is too old to know has no value, as one that was left alone.
+    """
+    own = {name: value for name, value in run.settings.items() if name not in SHOWN_ELSEWHERE}
+    return dict(_flat("", own))
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -128,6 +128,10 @@ def notes(sides: Sequence[Side]) -> tuple[str, ...]:
         found.append(
             "Other base weights: what differs may be the base model's doing and not the gists'."
         )
+    if len({(run.base.dtype, run.base.quantization) for run in runs}) > 1:
+        found.append(
+            "Other precision: what differs, times and memory too, may be the precision's doing."
+        )
     if len({devices(side) for side in sides}) > 1:
         found.append("Other devices: times and memory stand side by side and are not divided.")
     weights = dict.fromkeys(run.base.weights_note for run in runs if run.base.weights_note)

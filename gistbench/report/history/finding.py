@@ -12,9 +12,7 @@ from typing import NamedTuple
 from gistbench.errors import UsageError
 from gistbench.records import RunRecord
 from gistbench.report.history.records import SkippedRun
-from gistbench.storage import RUN_FILE, read_json
-
-WORK_FOLDER = "work"
+from gistbench.storage import RUN_FILE, WORK_FOLDER, read_json
 
 
 class Task(NamedTuple):
@@ -112,9 +110,15 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     """Folders that hold a run, or the beginning of one."""
     for path, names, files in os.walk(folder):
         names[:] = sorted(name for name in names if not name.startswith("."))
-        if RUN_FILE in files or WORK_FOLDER in names:
+        unfinished = WORK_FOLDER in names and not _holds_runs(Path(path, WORK_FOLDER))
+        if RUN_FILE in files or unfinished:
             names.clear()
             yield Path(path)
+
+
+def _holds_runs(work: Path) -> bool:
+    """Whether a folder of that name is one that a user keeps runs in: no run's own holds a run."""
+    return next(work.rglob(RUN_FILE), None) is not None
 
 
 def time_of(created: str) -> datetime:

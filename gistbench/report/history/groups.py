@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC
+from typing import Any
 
-from gistbench.records import RunRecord
-from gistbench.report.compare.differing import HASH_DIGITS, devices
+from gistbench.records import CheckpointRecord, RunRecord
+from gistbench.report.compare.differing import HASH_DIGITS, devices, settings
 from gistbench.report.compare.pairing import ArmPair, is_main, run_pair
 from gistbench.report.compare.sides import Side
 from gistbench.report.controls import CONTROLS
@@ -212,23 +213,27 @@ def _rate(side: Side, arm: str, cell: Cell) -> Figure:
 
 def _changed(before: RunRecord, after: RunRecord) -> str:
     """What else is new in a run, since a verdict does not say what caused it."""
-    one, two = before.provenance, after.provenance
-    checkpoints = [
-        found.sha256 if found else None for found in (before.checkpoint, after.checkpoint)
-    ]
-    facets = {
-        "checkpoint": checkpoints[0] != checkpoints[1],
-        "commit": (one.git_commit, one.git_dirty) != (two.git_commit, two.git_dirty),
-        "device": one.device_name != two.device_name,
-        "package versions": one.packages != two.packages,
-        "settings": before.settings != after.settings,
-    }
-    new = [name for name, differs in facets.items() if differs]
+    one, two = _facets(before), _facets(after)
+    new = [name for name in one if one[name] != two[name]]
     return f"new: {', '.join(new)}" if new else "nothing else is new"
 
 
-def _sha256(run: RunRecord) -> str | None:
-    return run.checkpoint.sha256 if run.checkpoint else None
+def _facets(run: RunRecord) -> dict[str, Any]:
+    """What may be new in a run of a group, kind by kind."""
+    where = run.provenance
+    return {
+        "checkpoint": _sha256(run.checkpoint),
+        "tuned checkpoint": _sha256(run.tuned_checkpoint),
+        "commit": (where.git_commit, where.git_dirty),
+        "device": (where.device_name, where.num_cpu_cores),
+        "driver, CUDA or Python": (where.driver_version, where.cuda_version, where.python),
+        "package versions": (where.packages, {arm.name: arm.packages for arm in run.arms}),
+        "settings": settings(run),
+    }
+
+
+def _sha256(checkpoint: CheckpointRecord | None) -> str | None:
+    return checkpoint.sha256 if checkpoint else None
 
 
 def _flags(steps: Sequence[Step]) -> Iterator[Flag]:
@@ -236,10 +241,11 @@ def _flags(steps: Sequence[Step]) -> Iterator[Flag]:
         for row in step.rows:
             if row.verdict in FLAGGED:
                 gap = row.difference
+                doubt = "" if row.counts else ", and the task is not discriminative"
                 yield Flag(
                     verdict=str(row.verdict),
                     text=f"{step.arm} on {row.task}, {step.run} after {step.before}: {gap.text} "
-                    f"({gap.detail.removeprefix('Newcombe ')}); {step.changed}",
+                    f"({gap.detail.removeprefix('Newcombe ')}){doubt}; {step.changed}",
                 )
 
 

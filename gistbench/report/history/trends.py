@@ -82,7 +82,10 @@ def conditions(side: Side, arm: str, cost: str) -> str:
     record = side.evidence.arm(arm)
     if cost == "cache_bytes" or record is None:
         return ""  # bytes are counted, and the same everywhere
+    where = side.evidence.run.provenance
     device = ", ".join(sorted(devices(side)))
+    if where.device.startswith("cpu"):
+        device += f" with {where.num_cpu_cores} cores"
     if cost == "steady_many":
         state: SteadyState | NotMeasured = record.steady_many
         held = 0 if isinstance(state, NotMeasured) else state.contexts_held

@@ -113,6 +113,14 @@ def test_nothing_is_wider_than_the_window_between_phone_and_desktop(visit, besid
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_long_term_leaves_its_text_room_to_be_read(visit, page_of):
+    page = visit(page_of(ONE_LENGTH)).page
+    terms, texts = page.locator("#environment dt"), page.locator("#environment dd")
+    terms.last.evaluate("term => { term.textContent = 'kv-snapkv-1024, '.repeat(30) }")
+    box = texts.first.bounding_box()
+    assert box is not None and box["width"] > DESKTOP["width"] / 2
+
+
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_the_verdict_is_on_the_first_screen(visit, page_of, run):
     page = visit(page_of(run)).page

@@ -141,6 +141,13 @@ def test_two_checkpoints_carry_the_note_that_each_was_trained_once(compared):
     assert not any("training" in note for note in compared(BEFORE, AFTER).notes)
 
 
+def test_another_precision_carries_a_note_since_ratios_are_formed_across_it(compared):
+    base = RUN.record().base.model_copy(update={"quantization": "nf4"})
+    notes = compared(BEFORE, AFTER.but(run_changes={"base": base})).notes
+    assert any(note.startswith("Other precision: ") for note in notes)
+    assert not any("precision" in note for note in compared(BEFORE, AFTER).notes)
+
+
 def test_scores_and_criteria_stand_side_by_side(compared):
     table = compared(SyntheticRun(), LEAKING).standing
     assert [cell.text for cell in table.groups[0].rows[0].cells] == ["80 of 100", "50 of 100"]

@@ -39,6 +39,14 @@ def test_a_run_inside_a_run_is_a_part_of_it(tmp_path):
     assert [run.label for run in find_runs(tmp_path)[0]] == ["whole"]
 
 
+def test_a_folder_of_runs_may_be_called_work(tmp_path):
+    created(1).write(tmp_path / "work" / "monday")
+    created(2).write(tmp_path / "tuesday")
+    found, skipped = find_runs(tmp_path)
+    assert [run.label for run in found] == ["work/monday", "tuesday"]
+    assert skipped == []
+
+
 def test_the_folder_may_be_a_run_itself(tmp_path):
     created(1).write(tmp_path)
     assert [run.label for run in find_runs(tmp_path)[0]] == ["."]

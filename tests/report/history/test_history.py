@@ -72,6 +72,37 @@ def test_a_flag_says_what_else_is_new(tmp_path):
     assert group.flags[0].text.endswith("; new: checkpoint, commit, package versions")
 
 
+def test_the_tuned_checkpoint_the_driver_and_the_settings_are_among_what_is_new(tmp_path):
+    tuned = RUN.record().checkpoint.model_copy(update={"num_gists": 0})
+    nightly(tmp_path, 40, run_changes={"tuned_checkpoint": tuned, "settings": {"batch_size": 8}})
+    changes = elsewhere(RUN, driver_version="999")
+    changes["created"] = "2030-01-02T03:00:00Z"
+    changes["tuned_checkpoint"] = tuned.model_copy(update={"sha256": "01" * 32})
+    changes["settings"] = {"batch_size": 9}
+    RUN.but(hits={**RUN.hits, "gist": 10}, run_changes=changes).write(tmp_path / "new")
+    (flag,) = history(tmp_path).groups[0].flags
+    assert flag.text.endswith("; new: tuned checkpoint, driver, CUDA or Python, settings")
+
+
+def test_an_option_that_the_older_run_did_not_know_is_not_new(tmp_path):
+    nightly(tmp_path, 40)
+    changes = {"created": "2030-01-02T03:00:00Z"}
+    changes["settings"] = {**RUN.record().settings, "haystack": None}
+    RUN.but(hits={**RUN.hits, "gist": 10}, run_changes=changes).write(tmp_path / "new")
+    (flag,) = history(tmp_path).groups[0].flags
+    assert flag.text.endswith("; nothing else is new")
+
+
+def test_a_flag_on_a_task_that_cannot_tell_arms_apart_says_so(tmp_path):
+    hits = {**RUN.hits, "full-tuned": 0}
+    for day, gist in ((1, 40), (2, 10)):
+        changes = {"created": f"2030-01-0{day}T00:00:00Z"}
+        run = RUN.but(hits={**hits, "gist": gist}, run_changes=changes)
+        run.write(tmp_path / f"day-{day}")
+    (flag,) = history(tmp_path).groups[0].flags
+    assert "and the task is not discriminative" in flag.text
+
+
 def test_the_table_has_a_row_for_each_run_and_marks_the_flagged(tmp_path):
     (group,) = history(nightly(tmp_path, 40, 20, 21)).groups
     gist = group.accuracy.groups[0]
@@ -112,6 +143,18 @@ def test_costs_are_joined_only_under_the_same_conditions(tmp_path):
         "NVIDIA A100, 32 contexts held",
     ]
     assert conditions["first_token_seconds"][0] == "NVIDIA H200, batches of 1"
+
+
+def test_on_a_cpu_the_number_of_cores_is_among_the_conditions(tmp_path):
+    cpu = RUN.but(gpu=False)
+    for day, cores in ((1, 16), (2, 2)):
+        changes = elsewhere(cpu, num_cpu_cores=cores)
+        changes["created"] = f"2030-01-0{day}T00:00:00Z"
+        cpu.but(run_changes=changes).write(tmp_path / f"day-{day}")
+    trends = {trend.metric: trend for trend in history(tmp_path).groups[0].cost_trends}
+    first, second = trends["first_token_seconds"].lines[0].points
+    assert "with 16 cores" in first.conditions
+    assert "with 2 cores" in second.conditions
 
 
 def test_a_cost_that_nobody_measured_has_no_panel(tmp_path):
