@@ -253,6 +253,7 @@ def test_a_state_of_two_processes_is_refused_by_one(
         ({}, 1, "and there is one; start several with `torchrun"),
         ({"base": {"quantization": "nf4"}}, 2, "cannot cut weights in nf4"),
         ({"data": {"questions_per_context": 2}}, 2, "questions_per_context 2 does not go with"),
+        ({"adapter": {"answer_with": "base"}}, 2, "answer_with base does not go with"),
     ],
 )
 def test_a_base_model_that_cannot_be_sharded_is_refused(
