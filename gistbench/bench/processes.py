@@ -115,9 +115,11 @@ def _environment(job: Job, import_path: str) -> dict[str, str]:
         # It sees one GPU alone, so that nothing in it can take another by mistake.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         named = visible.split(",") if visible is not None else []
-        found["CUDA_VISIBLE_DEVICES"] = (
-            named[job.process] if job.process < len(named) else str(job.process)
-        )
+        if visible is None:
+            found["CUDA_VISIBLE_DEVICES"] = str(job.process)
+        elif job.process < len(named):
+            found["CUDA_VISIBLE_DEVICES"] = named[job.process]
+        # Else there are fewer than processes, as where GPUs are hidden: none is made visible.
     return found
 
 

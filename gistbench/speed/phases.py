@@ -154,9 +154,13 @@ def _growth(before: Count, after: Count, contexts: int) -> Count:
 
 
 def _in_turn(subject: Subject, contexts: int, costs: Costs) -> None:
-    """A round that does not count, then those that do; every other one in the reverse order."""
+    """A round that does not count, then those that do; every other one in the reverse order.
+
+    All rounds are kept, or none: what runs out of memory on the way has no times.
+    """
     batches: dict[Arm, HeldBatch] = {}
     stored: dict[Arm, torch.Tensor] = {}
+    timed: dict[Key, list[float]] = {}
     ids = subject.questions(contexts)
     try:
         for arm in ARMS:
@@ -169,7 +173,8 @@ def _in_turn(subject: Subject, contexts: int, costs: Costs) -> None:
                 with subject.weights_of(arm):
                     for key, seconds in _round(subject, arm, batches[arm], stored[arm], ids):
                         if number:
-                            costs.seconds.setdefault(key, []).append(seconds)
+                            timed.setdefault(key, []).append(seconds)
+        costs.seconds |= timed
     finally:
         stored.clear()
         let_go(subject.device, *batches.values())
@@ -180,7 +185,7 @@ def _round(
 ) -> Iterator[tuple[Key, float]]:
     rows = batch.shape[0]
     ask, decode = _answering(subject, arm, batch, ids)
-    if rows == subject.settings.sizes[0]:  # contexts are read one at a time: once is enough
+    if rows == min(subject.settings.sizes):  # contexts are read one at a time: once is enough
         read = subject.seconds(lambda: subject.read_into(arm, places_in(stored)))
         yield (arm, "compress", 1), read
     yield (arm, "question", rows), subject.seconds(ask)

@@ -20,6 +20,7 @@ from gistbench.core.operations import TrainingStep, block_operations, decoding_b
 from gistbench.errors import UsageError
 from gistbench.measurement import synchronize
 from gistbench.models.decode import read_contexts
+from gistbench.models.manifest import find_checkpoint, read_manifest
 from gistbench.models.random_weights import random_ids
 from gistbench.records import NotMeasured, Quantity
 from gistbench.speed.decoding import ArmModel, load_arm
@@ -60,9 +61,11 @@ class Subject:
         """Load the model, and draw the contexts.
 
         Raises:
-            UsageError: It has too few positions.
+            UsageError: It has too few positions, or its checkpoint switches weights by itself.
             GistbenchError: As `load_arm`.
         """
+        if settings.checkpoint is not None:
+            _require_one_switch(settings.checkpoint)
         loaded = load_arm(settings, "gist", quantization, device)
         longest = settings.context_tokens + len(loaded.gist_ids) + settings.live_tokens + 1
         require_positions(loaded, longest, settings.weights == "random", "--context-tokens")
@@ -239,6 +242,20 @@ class Subject:
         return passes * max(
             operations / self.rates.matrix_operations_per_second,
             num_bytes / self.rates.copy_bytes_per_second,
+        )
+
+
+def _require_one_switch(checkpoint: str) -> None:
+    """Refuse a checkpoint whose adapter goes on and off by itself, against `Subject.weights_of`.
+
+    Raises:
+        UsageError: It does.
+    """
+    if read_manifest(find_checkpoint(checkpoint)).answer_with == "base":
+        raise UsageError(
+            f"{checkpoint} answers with its base model's own weights (adapter.answer_with base), "
+            "which cannot take turns with full context in one process; name a --checkpoint that "
+            "answers with its adapter"
         )
 
 

@@ -196,8 +196,9 @@ def _counted(config: TrainConfig, trainer: GistTrainer) -> TrainingStep:
     num_visible = trainer.num_gists if config.objective == "gist" else None
     layout = layout_of(batch, num_visible)
     num_turns, suffix_tokens = batch["suffix_ids"].shape
-    # Several turns take passes of their own, whose logits are not those of the prefix.
-    joint = num_turns == layout.batch_size
+    # Several turns, and answers by other weights, take passes of their own, whose logits are not
+    # those of the prefix.
+    joint = num_turns == layout.batch_size and config.adapter.answer_with == "adapter"
     everywhere = suffix_tokens + (layout.prefix_length if joint else 0)
     model: Any = trainer.model
     head = model.get_output_embeddings()

@@ -175,8 +175,9 @@ def training_arguments(
             ignore_data_skip=True,
             disable_tqdm=True,
             save_strategy="steps",
-            # Every trained weight takes part in every pass, and no buffer ever changes.
-            ddp_find_unused_parameters=False,
+            # Every trained weight takes part in every step, unless the adapter is off in answers:
+            # then nothing behind the last layer's keys and values does. No buffer ever changes.
+            ddp_find_unused_parameters=config.adapter.answer_with == "base",
             ddp_broadcast_buffers=False,
         )
     except ValueError as error:

@@ -243,12 +243,13 @@ def test_progress_is_added_up(stand_ins: Any) -> None:
     assert [event.done for event in heard] == [4, 9]
 
 
-def test_each_process_sees_one_gpu(
+def test_each_process_sees_one_gpu_and_none_that_was_hidden(
     stand_ins: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = f"""{OTHER} echo $CUDA_VISIBLE_DEVICES > other;; *)
         read line; echo $CUDA_VISIBLE_DEVICES > first;; esac"""
-    for visible, expected in (("4,7", ("4\n", "7\n")), (None, ("0\n", "1\n"))):
+    cases = (("4,7", ("4\n", "7\n")), (None, ("0\n", "1\n")), ("", ("\n", "\n")))
+    for visible, expected in cases:
         if visible is None:
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         else:

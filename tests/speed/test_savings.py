@@ -14,7 +14,9 @@ import torch
 from gistbench.config import validate
 from gistbench.errors import UsageError
 from gistbench.models.decode import read_contexts
+from gistbench.models.manifest import Manifest
 from gistbench.records import NotMeasured
+from gistbench.report.savings.break_even import break_even
 from gistbench.speed import budget, savings
 from gistbench.speed.budget import AnsweredContexts, StoredContexts
 from gistbench.speed.filling import fill
@@ -384,6 +386,54 @@ def test_what_does_not_fit_is_skipped_in_words(
     )
     timed = {(c.phase, c.contexts) for c in found.phases or () if c.round_seconds}
     assert timed == {("compress", 1), ("question", 1), ("decode", 1)}
+
+
+def test_rounds_that_ran_out_of_memory_half_way_leave_no_times(
+    settings: Callable[..., SavingsConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, calls = Subject.prepare, []
+
+    def runs_out(self: Subject, batch: Any) -> None:
+        calls.append(batch)
+        if len(calls) == 6:  # each arm alone, a round that does not count, both arms of the next
+            raise torch.OutOfMemoryError("out of memory")
+        sound(self, batch)
+
+    monkeypatch.setattr(Subject, "prepare", runs_out)
+    (found,) = measure(settings(parts="phases", contexts=1), tmp_path).precisions
+    assert len(found.skipped) == 1
+    assert not any(cost.round_seconds for cost in found.phases or ())
+    for rival in ("kept", "read again"):
+        assert isinstance(break_even(found, 1, rival), NotMeasured)
+
+
+def test_the_smallest_batch_times_reading_wherever_it_is_named(
+    settings: Callable[..., SavingsConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = Subject.batch
+
+    def too_many(self: Subject, arm: Any, rows: int) -> Any:
+        if rows > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return sound(self, arm, rows)
+
+    monkeypatch.setattr(Subject, "batch", too_many)
+    (found,) = measure(settings(parts="phases", contexts="3,1"), tmp_path).precisions
+    timed = {cost.phase for cost in found.phases or () if cost.round_seconds}
+    assert timed == {"compress", "question", "decode"}
+
+
+def test_a_checkpoint_that_switches_its_own_weights_is_refused(
+    settings: Callable[..., SavingsConfig],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Manifest, "answer_with", "base")
+    wanted = settings(weights="real", base=None, checkpoint=str(tiny_checkpoint), parts="phases")
+    with pytest.raises(UsageError, match="answers with its base model's own weights"):
+        measure(wanted, tmp_path)
+    assert not (tmp_path / "savings.json").exists()
 
 
 def test_a_real_checkpoint_is_measured(

@@ -125,6 +125,12 @@ def configurations(base: Path) -> dict[str, TrainConfig]:
             data={"tasks": ("niah_labelled_2",), "questions_per_context": 2, "context_tokens": 256},
             training={**several, "pointer_weight": 0.5, "per_device_train_batch_size": 4},
         ),
+        "answered by the base model": tiny_config(
+            base,
+            adapter={"answer_with": "base"},
+            data={"tasks": UNEQUAL, "context_tokens": 256},
+            training={**several, **accumulated, "per_device_train_batch_size": 2},
+        ),
         "sharded": tiny_config(
             base,
             data={"tasks": UNEQUAL, "context_tokens": 256},
@@ -145,6 +151,7 @@ NAMES = (
     "micro-batches",
     "curriculum",
     "questions",
+    "answered by the base model",
     "sharded",
     "full",
 )
@@ -253,6 +260,7 @@ def test_a_state_of_two_processes_is_refused_by_one(
         ({}, 1, "and there is one; start several with `torchrun"),
         ({"base": {"quantization": "nf4"}}, 2, "cannot cut weights in nf4"),
         ({"data": {"questions_per_context": 2}}, 2, "questions_per_context 2 does not go with"),
+        ({"adapter": {"answer_with": "base"}}, 2, "answer_with base does not go with"),
     ],
 )
 def test_a_base_model_that_cannot_be_sharded_is_refused(

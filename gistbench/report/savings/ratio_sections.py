@@ -132,7 +132,8 @@ def attribution(record: SavingsRecord) -> PageSection | None:
             "each multiplies to the same whole. Shares are of the difference for costs, which add "
             "up, and of the logarithm for contexts and rates, which multiply.",
             "The two precisions ran one after the other, not in turn; multiples between them have "
-            "no interval.",
+            "no interval and are of medians, those of gists of paired rounds: of times, the two "
+            "steps multiply to the whole up to that difference.",
         ),
         tables=(values, steps, whose),
     )

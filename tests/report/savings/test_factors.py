@@ -117,7 +117,7 @@ def test_where_one_costs_or_nothing_is_saved_there_are_no_shares() -> None:
     assert isinstance(missing.shares, NotMeasured) and isinstance(missing.both, NotMeasured)
 
 
-def test_every_quantity_of_the_issue_is_there_and_one_precision_alone_too() -> None:
+def test_every_quantity_is_there_and_one_precision_alone_too() -> None:
     labels = [found.label for found in quantities(savings_record())]
     assert len(labels) == len(set(labels)) == 13
     for found in quantities(savings_record(precision("nf4"))):
