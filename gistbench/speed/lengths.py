@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from gistbench.errors import UsageError
 from gistbench.models.memory import OUT_OF_MEMORY, is_out_of_memory
 from gistbench.models.random_weights import random_ids
 from gistbench.models.reading import segment_lengths
@@ -52,9 +53,11 @@ def measure_lengths(
     The record is written after each length, so that what was measured stays.
 
     Raises:
-        UsageError: The model has too few positions for the longest.
+        UsageError: The model has too few positions for the longest, or the folder holds a record.
         GistbenchError: A model cannot be had, or the folder not be written.
     """
+    if (folder / LENGTHS_FILE).exists():
+        raise UsageError(f"{folder / LENGTHS_FILE} is there already; name another --output")
     check_writable(folder)
     place = "cuda:0" if device == "cuda" else "cpu"
     start: dict[str, Any] = about(settings, command, place)

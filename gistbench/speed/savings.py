@@ -12,6 +12,7 @@ from gistbench.config import Quantization
 from gistbench.core.footprint import Architecture
 from gistbench.errors import UsageError
 from gistbench.metrics import format_bytes
+from gistbench.models.manifest import find_checkpoint, read_manifest
 from gistbench.models.random_weights import architecture_config
 from gistbench.records import NotMeasured
 from gistbench.speed.budget import AnsweredContexts, StoredContexts
@@ -79,14 +80,14 @@ def _measure(
     settings: SavingsConfig, folder: Path, place: str, meter: Meter, command: str, say: Say
 ) -> SavingsRecord:
     file = folder / SAVINGS_FILE
-    start = about(settings, command, place)
+    start = about(settings, command, place) | {"checkpoint_sha256": _adapter(settings)}
     record = read_json(file, SavingsRecord) if file.exists() else None
     if record is not None:
         _require_alike(record, start, file)
     rates: Rates | None = None
     for quantization in settings.precisions:
         done = _of(record, quantization)
-        missing = [part for part in settings.wanted if _is_missing(done, part)]
+        missing = [part for part in settings.wanted if _is_missing(done, part, place)]
         if not missing:
             continue
         if rates is None:
@@ -220,8 +221,16 @@ def fastest(filled: Filled) -> int:
     return max(timed)[1]
 
 
-def _is_missing(done: PrecisionSavings | None, part: Part) -> bool:
-    return done is None or getattr(done, part) is None
+def _is_missing(done: PrecisionSavings | None, part: Part, place: str) -> bool:
+    """Not there yet, or not measured where another try may measure it."""
+    found = getattr(done, part) if done is not None else None
+    return found is None or (isinstance(found, NotMeasured) and place != "cpu")
+
+
+def _adapter(settings: SavingsConfig) -> str | None:
+    if settings.checkpoint is None:
+        return None
+    return read_manifest(find_checkpoint(settings.checkpoint)).adapter_sha256
 
 
 def _of(record: SavingsRecord | None, quantization: Quantization) -> PrecisionSavings | None:
@@ -255,8 +264,13 @@ def _require_alike(record: SavingsRecord, start: dict[str, Any], file: Path) -> 
         for settings in (record.settings, start["settings"])
     )
     changed = sorted(key for key in now if before.get(key) != now[key])
-    here, there = start["provenance"].device_name, record.provenance.device_name
-    if here != there:
+    here, there = start["provenance"], record.provenance
+    for name in ("torch", "transformers"):
+        if here.packages.get(name) != there.packages.get(name):
+            changed.append(name)
+    if start["checkpoint_sha256"] != record.checkpoint_sha256:
+        changed.append("checkpoint")
+    if here.device_name != there.device_name:
         changed = ["device"]
     if changed:
         raise UsageError(

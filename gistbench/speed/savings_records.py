@@ -143,6 +143,7 @@ class SavingsRecord(Record):
     """A whole measurement, or as much of it as there is yet.
 
     Attributes:
+        checkpoint_sha256: Of the adapter; None with random weights.
         budget_counts: How the bytes within the budget were counted.
         accuracy: Never measured here; says why.
     """
@@ -155,6 +156,7 @@ class SavingsRecord(Record):
     base: SpeedBase
     rates: Rates
     accuracy: NotMeasured
+    checkpoint_sha256: str | None = None
     budget_counts: str
     precisions: tuple[PrecisionSavings, ...] = ()
 

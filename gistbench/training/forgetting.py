@@ -153,6 +153,11 @@ def windows_of(tokens: Sequence[int], windows: int, window_tokens: int) -> torch
         UsageError: The text has not so many.
     """
     there = len(tokens) // window_tokens
+    if there < FEWEST_WINDOWS:
+        raise UsageError(
+            f"the text has {len(tokens):,} tokens, fewer than {FEWEST_WINDOWS} windows of "
+            f"{window_tokens:,}; pass a smaller --window-tokens, or a longer --text"
+        )
     if there < windows:
         raise UsageError(
             f"the text has {len(tokens):,} tokens, {there} windows of {window_tokens:,}; pass "

@@ -287,7 +287,8 @@ def test_how_many_contexts_a_card_could_hold_is_arithmetic_and_says_so(gpu_run, 
     assert costs["gist"].value == left // (10 * KV)
     assert costs["full"].value == left // (4925 * KV)
     assert "by arithmetic" in costs["gist"].detail
-    assert costs["none"].not_measured == "this arm keeps nothing of a context"
+    assert costs["none"].not_measured == costs["swapped"].not_measured
+    assert costs["swapped"].not_measured == "a control: it judges other arms"
 
 
 def test_gist_and_full_are_compared_prompt_by_prompt(gpu_run, tmp_path):

@@ -111,3 +111,12 @@ def test_gists_of_every_segment_need_positions_too(
     measure(settings(**long, ways="once,chunked"), tmp_path)
     with pytest.raises(UsageError, match="lengths are whole numbers from 1 on"):
         settings(lengths="5k")
+
+
+def test_a_record_that_is_there_is_kept(
+    settings: Callable[..., LengthsConfig], tmp_path: Path
+) -> None:
+    before = measure(settings(lengths="40", rounds=1), tmp_path)
+    with pytest.raises(UsageError, match="is there already; name another --output"):
+        measure(settings(lengths="50", rounds=1), tmp_path)
+    assert read_json(tmp_path / "lengths.json", LengthsRecord) == before

@@ -26,7 +26,7 @@ from gistbench.speed.savings import measure_part, measure_savings
 from gistbench.speed.savings_records import PrecisionSavings, SavingsRecord
 from gistbench.speed.savings_settings import SavingsConfig
 from gistbench.speed.subject import Subject
-from gistbench.storage import read_json
+from gistbench.storage import read_json, write_json
 
 CONTEXT, GISTS, QUESTION, NEW = 40, 3, 5, 6
 TOKEN = 2 * 2 * 2 * 16 * 4
@@ -366,6 +366,18 @@ def test_other_settings_do_not_mix_with_what_is_there(
     measure(settings(parts="phases", rounds=1), tmp_path)
     with pytest.raises(UsageError, match=r"measured with another num_gists and rounds; repeat"):
         measure(settings(parts="stored", rounds=2, num_gists=2), tmp_path)
+
+
+def test_other_versions_and_another_adapter_do_not_mix_with_what_is_there(
+    settings: Callable[..., SavingsConfig], tmp_path: Path
+) -> None:
+    record = measure(settings(parts="phases", rounds=1), tmp_path)
+    packages = {**record.provenance.packages, "torch": "1.0"}
+    older = record.provenance.model_copy(update={"packages": packages})
+    changed = {"provenance": older, "checkpoint_sha256": "ab" * 32}
+    write_json(tmp_path / "savings.json", record.model_copy(update=changed))
+    with pytest.raises(UsageError, match="measured with another torch and checkpoint; repeat"):
+        measure(settings(parts="stored", rounds=1), tmp_path)
 
 
 def test_what_does_not_fit_is_skipped_in_words(

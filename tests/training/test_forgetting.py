@@ -89,6 +89,11 @@ def test_a_windows_loss_is_that_of_its_tokens_one_by_one(tiny_base: Path) -> Non
         assert loss.item() == pytest.approx(sum(by_hand) / 11, rel=1e-4)
 
 
+def test_a_text_shorter_than_two_windows_has_no_number_of_windows_to_pass() -> None:
+    with pytest.raises(UsageError, match="fewer than 2 windows of 10; pass a smaller"):
+        windows_of(range(15), 4, 10)
+
+
 def test_windows_lie_side_by_side_over_the_whole_text() -> None:
     rows = windows_of(range(105), 4, 10)
     assert rows[:, 0].tolist() == [0, 20, 50, 70]

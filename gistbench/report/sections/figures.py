@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from gistbench.metrics import GIB, METRICS, format_count, format_percent
 from gistbench.records import ArmRecord, NotMeasured, SampleRecord, SteadyState, TaskRecord, Timing
 from gistbench.report.card import ArmFigures
-from gistbench.report.controls import exact
+from gistbench.report.controls import CONTROLS, exact
 from gistbench.report.evidence import Evidence, Samples
 from gistbench.report.rates import balanced_accuracy
 from gistbench.report.sections.columns import main_arms
@@ -224,6 +224,8 @@ def _contexts_in_budget(arm: ArmRecord, samples: Sequence[SampleRecord]) -> Figu
     """By arithmetic: what the weights leave of the budget, over the cache of a context."""
     size = statistics.median(sample.cache_bytes for sample in samples) if samples else 0
     left = BUDGET_BYTES - arm.weights_bytes
+    if arm.name in CONTROLS:
+        return not_applicable("a control: it judges other arms")
     if size <= 0:
         return absent("this arm keeps nothing of a context" if samples else NO_SAMPLES)
     if left < 0:
@@ -231,7 +233,7 @@ def _contexts_in_budget(arm: ArmRecord, samples: Sequence[SampleRecord]) -> Figu
     return Figure(
         value=left // size,
         text=format_count(left // size),
-        detail="by arithmetic; nothing is set aside for activations",
+        detail="by arithmetic; nothing is set aside for activations or CUDA itself",
     )
 
 
