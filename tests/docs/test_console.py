@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     "COLUMNS": "96",
+    "PYTHONUNBUFFERED": "1",  # both outputs in the order of a terminal
     "HF_HUB_OFFLINE": "1",
 }
 
