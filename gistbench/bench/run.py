@@ -193,6 +193,8 @@ def _evaluate_all(state: Run) -> dict[str, ArmResult]:
 
     An arm that fails lets those that have begun finish, so that nothing of theirs is lost.
     """
+    if any(not (state.work / f"{arm}.json").is_file() for arm in state.arms):
+        spread.remember(state)
     at_once = min(state.config.parallel_arms, len(state.arms))
     if state.config.processes > 1:
         _prepare(state, state.config.processes)
@@ -310,7 +312,7 @@ def _write(
             *state.notes,
             *_decoding_notes(state.config),
             *_weights_notes(gist),
-            *spread.notes(state.config, found.provenance.device),
+            *spread.notes(state, found.provenance.device),
         ),
     )
     write_run(state.folder, record, samples, memory)

@@ -9,6 +9,7 @@ of processes.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,6 +19,9 @@ from gistbench.bench.processes import Worker
 from gistbench.bench.state import Run
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
+from gistbench.storage import write_atomically
+
+PROCESSES_FILE = "processes.json"
 
 
 def require_possible(
@@ -58,15 +62,34 @@ def require_possible(
         )
 
 
-def notes(config: RunConfig, device: str) -> tuple[str, ...]:
+def remember(state: Run) -> None:
+    """Keep how many processes share the samples from here on: a run may go on with another number.
+
+    Times of its samples are then not of one kind, and its record has to say so.
+    """
+    known = _processes(state)
+    if state.config.processes not in known:
+        counts = sorted({*known, state.config.processes})
+        write_atomically(state.work / PROCESSES_FILE, json.dumps(counts) + "\n")
+
+
+def notes(state: Run, device: str) -> tuple[str, ...]:
     """What a record says of the processes that shared a run."""
-    if config.processes == 1:
+    counts = _processes(state) or [state.config.processes]
+    if counts == [1]:
         return ()
     where = "on one processor" if device == "cpu" else "on a GPU of its own each"
+    number = " or ".join(map(str, counts))
+    stopped = "; it was stopped and went on with another number" if len(counts) > 1 else ""
     return (
-        f"each arm's samples were answered by {config.processes} processes at once, {where}; "
+        f"each arm's samples were answered by {number} processes at once, {where}{stopped}; "
         "memory is that of the first one's device",
     )
+
+
+def _processes(state: Run) -> list[int]:
+    file = state.work / PROCESSES_FILE
+    return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []
 
 
 def evaluate(state: Run, arm: str, listener: Callable[[Event], None]) -> None:

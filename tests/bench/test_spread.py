@@ -167,6 +167,8 @@ def test_a_run_that_was_stopped_goes_on_with_any_number_of_processes(
     assert len(here.answered) == 4
     here.stop_after = None
     several = start(settings(**SHARED, processes=then), tmp_path)
+    (note,) = (text for text in several.notes if "processes at once" in text)
+    assert f"{min(2, then)} or {max(2, then)} processes at once" in note and "went on" in note
     assert samples_of(tmp_path) == samples_of(one)
     resumed, whole = without_times(several), without_times(record)
     for arm in (*resumed["arms"], *whole["arms"]):
