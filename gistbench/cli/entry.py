@@ -16,6 +16,9 @@ from gistbench.config import first_problem
 from gistbench.errors import GistbenchError
 
 EXIT_USAGE = 2
+EXIT_PIPE = 141
+"""As a shell says of a program that its reader left."""
+
 SECONDS_FOR_THE_FIRST = 5.0
 
 
@@ -46,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = str(error).strip()
         said = said if said.endswith("...") else said.rstrip(".")
         _refuse(f"{said}; see `gistbench COMMAND --help`")
+    except BrokenPipeError:
+        # Whoever read what was printed has had enough, as `head` does. Nor may the interpreter
+        # complain when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_PIPE)
     except KeyboardInterrupt:
         Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0").print(
             "\ngistbench: stopped; the same command goes on from here"

@@ -463,6 +463,22 @@ def test_no_resume_refuses_a_used_folder(fail: Command, tiny_checkpoint: Path) -
     assert "is not empty; choose another --output" in text
 
 
+def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
+    code = (
+        "import os, sys\n"
+        "from gistbench.cli import main\n"
+        "sys.stdout = os.fdopen(int(sys.argv[1]), 'w', buffering=1)\n"
+        "main(['plan', '--preset', 'gist-10', '--json'])\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(writer)], pass_fds=[writer], capture_output=True, text=True
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     from gistbench import generators
 
