@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from gistbench import generators, ruler
 from gistbench.arms.names import (
@@ -29,26 +26,20 @@ from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Probe, TimingResul
 from gistbench.bench.own_texts import require_donors, with_own_texts
 from gistbench.bench.processes import run_worker
 from gistbench.bench.state import Display, Run
+from gistbench.bench.writing import write
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
 from gistbench.models.catalog import find_model
-from gistbench.models.manifest import Manifest, base_of, checkpoint_record
+from gistbench.models.manifest import base_of
 from gistbench.records import (
-    ArmRecord,
-    MemoryRecord,
-    NotApplicable,
     NotMeasured,
-    RunRecord,
-    SampleRecord,
     ThroughputRound,
 )
 from gistbench.storage import (
     check_writable,
     only_process,
     read_json,
-    read_jsonl,
     write_atomically,
-    write_run,
 )
 
 DEFAULT_SAMPLES = 200
@@ -114,7 +105,7 @@ def _run(state: Run, wanted: tuple[str, ...], length: int | None) -> None:
         state.display.say(f"not applicable: {reason}")
     results = _evaluate_all(state)
     rounds = _timing(state, on_gpu=found.provenance.device.startswith("cuda"))
-    _write(state, found, results, rounds)
+    write(state, found, results, rounds)
     shutil.rmtree(state.work, ignore_errors=True)
 
 
@@ -278,63 +269,3 @@ def _timing(state: Run, *, on_gpu: bool) -> dict[str, tuple[ThroughputRound, ...
         elif outcomes[arm] is control:
             outcomes[arm] = NotMeasured(not_measured="--timing-rounds 0: no round was asked for")
     return outcomes
-
-
-def _write(
-    state: Run,
-    found: Probe,
-    results: dict[str, ArmResult],
-    rounds: dict[str, tuple[ThroughputRound, ...] | NotMeasured],
-) -> None:
-    arms: list[ArmRecord] = [
-        results[arm].arm.model_copy(update={"throughput_rounds": rounds[arm]}) for arm in state.arms
-    ]
-    samples = [item for arm in state.arms for item in _lines(state, arm, "samples", SampleRecord)]
-    memory = [item for arm in state.arms for item in _lines(state, arm, "memory", MemoryRecord)]
-    gist, tuned = state.checkpoints.gist, state.checkpoints.tuned
-    tasks = results[state.arms[0]].tasks
-    record = RunRecord(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=state.command,
-        settings=state.config.model_dump(mode="json"),
-        provenance=found.provenance,
-        base=found.base,
-        checkpoint=checkpoint_record(gist) if gist else None,
-        tuned_checkpoint=checkpoint_record(tuned) if tuned else None,
-        tasks=tasks,
-        arms=tuple(arms),
-        not_applicable=tuple(
-            NotApplicable(arm=arm, context_tokens=tokens, reason=reason)
-            for arm, reason in state.excluded.items()
-            for tokens in dict.fromkeys(task.context_tokens for task in tasks)
-        ),
-        notes=(
-            *state.notes,
-            *_decoding_notes(state.config),
-            *_weights_notes(gist),
-            *spread.notes(state, found.provenance.device),
-        ),
-    )
-    write_run(state.folder, record, samples, memory)
-
-
-def _decoding_notes(config: RunConfig) -> tuple[str, ...]:
-    if config.decoding == "eager":
-        return ()
-    return (
-        f"{config.decoding} decoding keeps the buffers of the latest batch while the next contexts "
-        "are read: peaks of the phase compress include them, in every arm",
-    )
-
-
-def _weights_notes(gist: Manifest | None) -> tuple[str, ...]:
-    if gist is None or gist.answer_with == "adapter":
-        return ()
-    return (
-        f"{gist.name} writes its gists with its adapter, and the base model's own weights answer "
-        "from them; the adapter is kept apart, which makes reading slower than merged weights",
-    )
-
-
-def _lines(state: Run, arm: str, name: str, kind: Callable[..., Any]) -> list[Any]:
-    return list(read_jsonl(state.work / f"{arm}.{name}.jsonl", kind))  # type: ignore[arg-type]

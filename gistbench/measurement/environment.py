@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -89,24 +90,21 @@ def num_cpu_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
         cores = os.cpu_count() or 1
-    try:
+    # A system without such a limit has no such file, or one of another form.
+    with suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         if quota != "max":
             cores = min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError, ZeroDivisionError):
-        pass  # no such limit on this system
     return max(1, cores)
 
 
 def cpu_name() -> str:
     """The processor's model name, or its architecture where the system gives no name."""
-    try:
+    with suppress(OSError, UnicodeDecodeError):  # Linux alone has it
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "model name" and value.strip():
                 return " ".join(value.split())
-    except (OSError, UnicodeDecodeError):
-        pass  # not Linux
     return platform.processor() or platform.machine() or "unknown processor"
 
 

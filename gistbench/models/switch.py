@@ -1,8 +1,7 @@
 """An adapter that writes the gists and is switched off where questions are answered.
 
 What answers is then the base model itself, which forgot nothing; what was trained shows in the
-gists' keys and values alone (as in AutoCompressors' and ICAE's frozen decoders; Ge et al., 2023,
-arXiv 2307.06945).
+gists' keys and values alone, as with ICAE's frozen decoder (Ge et al., 2023, arXiv 2307.06945).
 """
 
 from __future__ import annotations
@@ -31,14 +30,11 @@ def answer_with_base(model: PeftModel) -> None:
     switched = [
         module for module in model.modules() if isinstance(module, LoraLayer | ModulesToSaveWrapper)
     ]
-    on = True
 
-    def switch(wanted: bool) -> None:
-        nonlocal on
-        if wanted != on:
-            for module in switched:
-                module.enable_adapters(wanted)
-            on = wanted
+    def switch(on: bool) -> None:
+        for module in switched:
+            if module.disable_adapters == on:
+                module.enable_adapters(on)
 
     def before(_: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         layout = named.get("layout")

@@ -5,7 +5,7 @@ scorecard can be rendered anywhere.
 """
 
 from gistbench.report.card import Scorecard
-from gistbench.report.scorecard import ScorecardPaths, render
+from gistbench.report.scorecard import render
 from gistbench.report.terminal import summary_table
 
-__all__ = ["Scorecard", "ScorecardPaths", "render", "summary_table"]
+__all__ = ["Scorecard", "render", "summary_table"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gistbench.judgements import JUDGE_FILE, Judgement, read_judgements
@@ -12,6 +11,7 @@ from gistbench.report.criteria import CriteriaBlock, load_criteria
 from gistbench.report.discrimination import in_words, task_statuses
 from gistbench.report.evidence import Evidence, load_evidence
 from gistbench.report.page.pages import html_page, markdown_page
+from gistbench.report.page.written import Pages, write_pages
 from gistbench.report.sections.columns import main_arms, only_main_arms
 from gistbench.report.sections.comparisons import comparisons, headline, paired_matrix
 from gistbench.report.sections.depth import depth_tables
@@ -30,21 +30,10 @@ from gistbench.report.sections.tradeoff import tradeoff
 from gistbench.report.shown import Line
 from gistbench.report.validity import shown_checks
 from gistbench.report.verdicts import judge_run, score
-from gistbench.storage import read_json, write_atomically, write_json
-
-HTML_FILE, JSON_FILE, MARKDOWN_FILE = "scorecard.html", "scorecard.json", "scorecard.md"
+from gistbench.storage import read_json
 
 
-@dataclass(frozen=True, slots=True)
-class ScorecardPaths:
-    """Where a scorecard was written."""
-
-    html: Path
-    json: Path
-    markdown: Path
-
-
-def render(run_dir: Path, published: Path | None = None) -> ScorecardPaths:
+def render(run_dir: Path, published: Path | None = None) -> Pages:
     """Write `scorecard.html`, `scorecard.json` and `scorecard.md` into a run directory.
 
     Args:
@@ -61,13 +50,9 @@ def render(run_dir: Path, published: Path | None = None) -> ScorecardPaths:
         read_json(published, Scorecard) if published else None,
         read_judgements(run_dir / JUDGE_FILE),
     )
-    paths = ScorecardPaths(
-        html=run_dir / HTML_FILE, json=run_dir / JSON_FILE, markdown=run_dir / MARKDOWN_FILE
+    return write_pages(
+        run_dir, "scorecard", card, html=html_page(card), markdown=markdown_page(card)
     )
-    write_json(paths.json, card)
-    write_atomically(paths.html, html_page(card))
-    write_atomically(paths.markdown, markdown_page(card))
-    return paths
 
 
 def build_scorecard(

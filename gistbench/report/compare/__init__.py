@@ -4,8 +4,8 @@ The first run is the reference. Answers are paired by prompt hash; where the pro
 same there are rates with intervals and no verdict.
 """
 
-from gistbench.report.compare.comparing import ComparisonPaths, compare, write_comparison
+from gistbench.report.compare.comparing import compare, write_comparison
 from gistbench.report.compare.records import Comparison
 from gistbench.report.compare.terminal import comparison_table
 
-__all__ = ["Comparison", "ComparisonPaths", "compare", "comparison_table", "write_comparison"]
+__all__ = ["Comparison", "compare", "comparison_table", "write_comparison"]

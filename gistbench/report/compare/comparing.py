@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gistbench.report.compare.accuracy import accuracy_tables
@@ -22,19 +21,9 @@ from gistbench.report.compare.standing import (
     run_titles,
     standing_table,
 )
-from gistbench.storage import check_writable, write_atomically, write_json
+from gistbench.report.page.written import Pages, write_pages
 
 MOST_HEADLINES = 8
-HTML_FILE, JSON_FILE, MARKDOWN_FILE = "compare.html", "compare.json", "compare.md"
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonPaths:
-    """Where a comparison was written."""
-
-    html: Path
-    json: Path
-    markdown: Path
 
 
 def compare(run_dirs: Sequence[Path], arms: Sequence[str] = ()) -> Comparison:
@@ -88,17 +77,11 @@ def _headlines(compared: Sequence[RunPair]) -> tuple[str, ...]:
     return (*lines[:MOST_HEADLINES], f"And {more} more comparisons, prompt by prompt below.")
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> ComparisonPaths:
-    """Write `compare.html`, `compare.json` and `compare.md`, each whole or not at all.
+def write_comparison(comparison: Comparison, folder: Path) -> Pages:
+    """Write `compare.html`, `compare.json` and `compare.md`.
 
     Raises:
         UsageError: The folder cannot be written.
     """
-    check_writable(folder)
-    paths = ComparisonPaths(
-        html=folder / HTML_FILE, json=folder / JSON_FILE, markdown=folder / MARKDOWN_FILE
-    )
-    write_json(paths.json, comparison)
-    write_atomically(paths.html, compare_html(comparison))
-    write_atomically(paths.markdown, compare_markdown(comparison))
-    return paths
+    html, markdown = compare_html(comparison), compare_markdown(comparison)
+    return write_pages(folder, "compare", comparison, html=html, markdown=markdown)

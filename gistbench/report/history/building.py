@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gistbench.errors import UsageError
@@ -14,18 +13,7 @@ from gistbench.report.history.finding import FoundRun, find_runs, grouped
 from gistbench.report.history.groups import GroupBuilder, group_title, history_run
 from gistbench.report.history.pages import history_html, history_markdown
 from gistbench.report.history.records import History, HistoryGroup, HistoryRun, SkippedRun
-from gistbench.storage import check_writable, write_atomically, write_json
-
-HTML_FILE, JSON_FILE, MARKDOWN_FILE = "history.html", "history.json", "history.md"
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryPaths:
-    """Where a history was written."""
-
-    html: Path
-    json: Path
-    markdown: Path
+from gistbench.report.page.written import Pages, write_pages
 
 
 def history(folder: Path) -> History:
@@ -71,20 +59,14 @@ def history(folder: Path) -> History:
     )
 
 
-def write_history(found: History, folder: Path) -> HistoryPaths:
-    """Write `history.html`, `history.json` and `history.md`, each whole or not at all.
+def write_history(found: History, folder: Path) -> Pages:
+    """Write `history.html`, `history.json` and `history.md`.
 
     Raises:
         UsageError: The folder cannot be written.
     """
-    check_writable(folder)
-    paths = HistoryPaths(
-        html=folder / HTML_FILE, json=folder / JSON_FILE, markdown=folder / MARKDOWN_FILE
-    )
-    write_json(paths.json, found)
-    write_atomically(paths.html, history_html(found))
-    write_atomically(paths.markdown, history_markdown(found))
-    return paths
+    html, markdown = history_html(found), history_markdown(found)
+    return write_pages(folder, "history", found, html=html, markdown=markdown)
 
 
 def _read(run: FoundRun, skipped: list[SkippedRun]) -> Side | None:
