@@ -37,6 +37,10 @@ class BufferLayer(DynamicLayer):
             buffer[:, :, self.length :].zero_()
         self.keys, self.values = own_keys[:, :, : self.length], own_values[:, :, : self.length]
 
+    def get_seq_length(self) -> int:
+        """Slots that are filled; with a `slot` all, so that no compiled step depends on it."""
+        return self.length if self.slot is None else self.num_slots
+
     @property
     def num_bytes(self) -> int:
         """Of the buffers, filled or not."""

@@ -68,7 +68,10 @@ class DecodingStep:
         layout = GistLayout(0, 0, empty, empty, stage="suffix")
         self._view = StepView.of(layout, num_slots, 0, device)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._compiled: Callable[[], None] | None = torch.compile(self._step) if compiled else None
+        # A step's shapes are its own: told that some may vary, torch would compile for all of them.
+        self._compiled: Callable[[], None] | None = (
+            torch.compile(self._step, dynamic=False) if compiled else None
+        )
         self._is_prepared = False
 
     def ask(self, context: ContextCache, ids: torch.Tensor, layout: GistLayout) -> torch.Tensor:

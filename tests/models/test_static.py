@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from gistbench.core import step as core_step
 from gistbench.core.cache import ContextCache, stack
 from gistbench.core.layout import GistLayout, pad_left
 from gistbench.core.mask import suffix_mask
@@ -116,11 +116,18 @@ def test_a_compiled_step_is_one_graph_and_generates_the_same_tokens(
     """Traced as for any backend; whose kernels are fused is the backend's business."""
     sound, graphs = torch.compile, []
 
-    def backend(graph: Any, _: Any) -> Any:
+    def backend(graph: Any, inputs: Any) -> Any:
+        tensors = [item for item in inputs if isinstance(item, torch.Tensor)]
+        assert len(tensors) == len(inputs), "a size that may vary"
+        storages = {item.untyped_storage().data_ptr() for item in tensors}
+        assert len(storages) == len(tensors), "a buffer and a view of it: each step would copy it"
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(torch, "compile", lambda step: sound(step, backend=backend, fullgraph=True))
+    def compile(step: Any, **options: Any) -> Any:
+        return sound(step, backend=backend, fullgraph=True, **options)
+
+    monkeypatch.setattr(torch, "compile", compile)
     torch.compiler.reset()
     model, batch = make_tiny(architecture), make_batch()
     context = read_contexts(model, batch.contexts, keep_all=True)
@@ -130,6 +137,10 @@ def test_a_compiled_step_is_one_graph_and_generates_the_same_tokens(
         expected = ask(answer, model, context, questions).tokens
         assert ask(loop, model, context, questions).tokens == expected
     assert len(graphs) == 1, "compiled anew for a step that has the same shape"
+    few = read_contexts(model, batch.contexts[:2], keep_all=True)
+    expected = ask(answer, model, few, batch.questions[:2]).tokens
+    assert ask(loop, model, few, batch.questions[:2]).tokens == expected
+    assert len(graphs) == 2
 
 
 @pytest.mark.parametrize("limit", [1, 2, CHECK_STEPS, CHECK_STEPS + 1, CHECK_STEPS + 2])
@@ -245,21 +256,25 @@ def test_a_step_takes_one_token_over_its_own_buffer() -> None:
         step_attention(query[:, :, :1], key[:, :, :7], key[:, :, :7], view, scaling=1.0)
 
 
-def test_grouped_keys_and_values_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    view = StepView.of(GistLayout(3, 3, (0,), (0,), "suffix"), 8, 4, torch.device("cpu"))
-    query, key = torch.randn(1, 6, 1, 16), torch.randn(1, 2, 8, 16)
-    seen: list[tuple[int, ...]] = []
-    sound = core_step.F.scaled_dot_product_attention
+def test_keys_and_values_are_read_as_they_lie() -> None:
+    """Not repeated for the heads that share them, nor copied in any other way."""
+    view = StepView.of(GistLayout(3, 3, (0,) * 5, (0,) * 5, "suffix"), 8, 4, torch.device("cpu"))
+    query, key = torch.randn(5, 6, 1, 16), torch.randn(5, 2, 8, 16)
+    value = torch.randn_like(key)
+    given = {tensor.untyped_storage().data_ptr() for tensor in (query, key, value)}
+    made: list[int] = []
 
-    def watched(query: Any, key: Any, value: Any, **options: Any) -> Any:
-        assert key.data_ptr() == buffer
-        seen.append((query.shape[1], key.shape[1], value.shape[1]))
-        return sound(query, key, value, **options)
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), named: Any = None) -> Any:
+            result = op(*args, **(named or {}))
+            if result.untyped_storage().data_ptr() not in given:
+                made.append(result.numel())
+            return result
 
-    buffer = key.data_ptr()
-    monkeypatch.setattr(core_step.F, "scaled_dot_product_attention", watched)
-    step_attention(query, key, key, view, scaling=1.0)
-    assert seen == [(2, 2, 2)]
+    with Watch():
+        step_attention(query, key, value, view, scaling=1.0)
+    assert made
+    assert max(made) < key.numel()
 
 
 # -------------------------------------------------------------------------- the proofs have teeth
