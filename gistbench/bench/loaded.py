@@ -18,6 +18,7 @@ from gistbench.measurement import synchronize
 from gistbench.models.catalog import ModelSource, find_model
 from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.gist_file import GistStore
+from gistbench.models.joint import join_projections
 from gistbench.models.loading import BaseModel, key_value_bytes_per_token, load_base
 from gistbench.models.manifest import Manifest, find_checkpoint
 from gistbench.models.static import decoding_loop
@@ -100,6 +101,8 @@ def load(job: Job, device: str, phase: PhaseMarker) -> Loaded:
             allow_other_precision=job.allow_other_precision,
         )
         model, gist_ids, manifest = trained.model, trained.gist_ids, trained.manifest
+    if job.decoding != "eager":
+        join_projections(model)
     store = GistStore(Path(job.folder) / GISTS_FOLDER, device) if job.keep_gists else None
     segmented = manifest is not None and manifest.gist_view == "segments"
     reader = Reader(model, gist_ids, store, base.tokenizer, segmented, job.chunk_tokens)

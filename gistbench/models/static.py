@@ -3,8 +3,9 @@
 The eager loop launches each kernel of each layer from Python, which for one row costs several times
 what the kernels take. Here the question is read as in the eager loop, by the same calls; every
 token after the first is a replay of one captured step, whose state (slot, tokens, what may be read)
-lives in tensors. A compiled step is the same one, its norms, rotary phases and activations fused by
-`torch.compile` before it is captured. On a CPU the step runs uncaptured.
+lives in tensors, and whose projections of one input are one product. A compiled step is the same
+one, its norms, rotary phases and activations fused by `torch.compile` before it is captured. On a
+CPU the step runs uncaptured.
 `gistbench.models.decode.answer` is the reference: all loops generate the same
 tokens in float32; in bf16 a near tie may fall the other way.
 """
@@ -24,6 +25,7 @@ from gistbench.core.layout import GistLayout, pad_left
 from gistbench.core.step import StepView
 from gistbench.models.buffer import BufferLayer
 from gistbench.models.decode import AnswerLoop, Answers, Clock, Rows, answer, continue_layout
+from gistbench.models.joint import JointProjections
 
 SLOTS_MULTIPLE = 32
 """Buffers are rounded up to this many slots, so that questions of about one length share a graph
@@ -67,6 +69,7 @@ class DecodingStep:
         empty = (0,) * batch
         layout = GistLayout(0, 0, empty, empty, stage="suffix")
         self._view = StepView.of(layout, num_slots, 0, device)
+        self._projections = JointProjections(model)
         self._graph: torch.cuda.CUDAGraph | None = None
         # A step's shapes are its own: told that some may vary, torch would compile for all of them.
         self._compiled: Callable[[], None] | None = (
@@ -168,10 +171,11 @@ class DecodingStep:
         self._graph = self._compiled = None
 
     def _run(self) -> None:
-        if self._compiled is not None:
-            self._compiled()
-        else:
-            self._step()
+        with self._projections.products():
+            if self._compiled is not None:
+                self._compiled()
+            else:
+                self._step()
 
     def _step(self) -> None:
         """One token for every row. No shape in it, and no value that Python sees, changes."""

@@ -20,6 +20,7 @@ from gistbench.core.operations import TrainingStep, block_operations, decoding_b
 from gistbench.errors import UsageError
 from gistbench.measurement import synchronize
 from gistbench.models.decode import read_contexts
+from gistbench.models.joint import join_projections
 from gistbench.models.manifest import find_checkpoint, read_manifest
 from gistbench.models.random_weights import random_ids
 from gistbench.records import NotMeasured, Quantity
@@ -69,6 +70,7 @@ class Subject:
         loaded = load_arm(settings, "gist", quantization, device)
         longest = settings.context_tokens + len(loaded.gist_ids) + settings.live_tokens + 1
         require_positions(loaded, longest, settings.weights == "random", "--context-tokens")
+        join_projections(loaded.model)
         ids = random_ids(settings.context_tokens, loaded.base.num_text_tokens, settings.seed)
         return cls(settings, quantization, loaded, rates, device, tuple(ids))
 
