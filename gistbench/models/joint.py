@@ -88,7 +88,6 @@ class _Group:
     def _let_go(self) -> None:
         self._input: torch.Tensor | None = None
         self._parts: list[torch.Tensor | None] = []
-        self._num_left = 0
 
     @property
     def lies_together(self) -> bool:
@@ -131,7 +130,7 @@ class _Group:
         finally:
             for linear in changed:
                 del linear.forward
-            # Views of the weights would keep them, and the activations with them.
+            # The joint matrix would keep weights that are moved later; the parts, activations.
             self._weight = self._bias = None
             self._let_go()
 
@@ -145,15 +144,13 @@ class _Group:
             product = F.linear(hidden, self._weight, self._bias)
             parts = product.split_with_sizes(self._sizes, dim=-1)
             self._input, self._parts = hidden, [None, *parts[1:]]
-            self._num_left = len(parts) - 1
             return parts[0]
         mine = self._parts[number] if hidden is self._input else None
         if mine is None:
             linear = self.linears[number]
             return F.linear(hidden, linear.weight, linear.bias)
         self._parts[number] = None
-        self._num_left -= 1
-        if self._num_left == 0:
+        if all(part is None for part in self._parts):
             self._let_go()
         return mine
 
