@@ -166,6 +166,16 @@ def test_without_a_gpu_times_and_bytes_are_measured_and_the_rest_says_why_not(
     assert "random weights" in record.accuracy.not_measured
 
 
+def test_projections_lie_together_before_anything_is_measured(
+    settings: Callable[..., SavingsConfig],
+) -> None:
+    """Laid with the first batch, they would take memory from the budget of its contexts."""
+    model: Any = subject_of(settings()).model
+    layer = model.model.layers[-1].self_attn
+    linears = (layer.q_proj, layer.k_proj, layer.v_proj)
+    assert len({linear.weight.untyped_storage().data_ptr() for linear in linears}) == 1
+
+
 def test_floors_count_every_weight_once_and_every_row_s_keys_and_values(
     settings: Callable[..., SavingsConfig], tmp_path: Path
 ) -> None:
