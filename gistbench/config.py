@@ -144,6 +144,11 @@ class TrainingConfig(Config):
         False, description="spread the frozen base model's layers over the GPUs of all processes"
     )
     answer_logits_only: bool = Field(True, description="compute logits at the answer alone")
+    use_liger_kernel: bool | None = Field(
+        None,
+        description="norms, rotary phases and activations by liger-kernel's fused kernels; "
+        "None: on a GPU, where it is installed",
+    )
     logging_steps: int = Field(10, ge=1, description="steps between rows of the log")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints")
     save_total_limit: int | None = Field(

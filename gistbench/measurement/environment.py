@@ -20,6 +20,7 @@ PACKAGES = (
     "accelerate",
     "lm_eval",
     "bitsandbytes",
+    "liger-kernel",
     "tokenizers",
     "safetensors",
     "numpy",

@@ -54,6 +54,7 @@ class TrainingSpeed(Record):
         managed_bytes: Of optimiser state that pages between host and device; in no figure of
             torch, and in NVML's as far as it lies on the device.
         checkpoint_bytes: Of the adapter that the training wrote.
+        fused_kernels: liger-kernel's took part; its version is among the packages.
     """
 
     preset: str
@@ -82,6 +83,7 @@ class TrainingSpeed(Record):
     managed_bytes: int
     checkpoint_bytes: int
     processes: int = 1
+    fused_kernels: bool = False
 
 
 class DecodingSpeed(Record):

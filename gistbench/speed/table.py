@@ -41,6 +41,7 @@ def _training(record: SpeedRecord) -> Table:
         "tokens": f"{speed.tokens_per_step:,} a step, {format_rate(speed.tokens_per_second)}",
         "batch": f"{speed.accumulation} x {speed.micro_batch} x {speed.context_tokens:,} context "
         f"tokens, recompute {'on' if speed.gradient_checkpointing else 'off'}",
+        "fused kernels": "liger-kernel" if speed.fused_kernels else "none",
         "processes": f"{speed.processes}",
         "floor": _shown(speed.floor_seconds, format_seconds),
         "share of it": _shown(speed.share_of_floor, format_percent),

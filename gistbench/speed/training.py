@@ -185,6 +185,7 @@ def _speed(
         device_used_peak_bytes=phase.device_used_peak_bytes,
         managed_bytes=timer.managed_bytes,
         checkpoint_bytes=checkpoint_bytes,
+        fused_kernels=trainer.args.use_liger_kernel,
         processes=launched().processes,
     )
 

@@ -24,6 +24,7 @@ from gistbench.training.data import (
     RANDOM_QUESTION_TOKENS,
     build_example,
 )
+from gistbench.training.kernels import uses_liger_kernel
 from gistbench.training.share import Share
 
 CONFIG_FILE = "training.json"
@@ -170,6 +171,9 @@ def training_arguments(
             seed=training.seed,
             report_to=list(training.report_to) or "none",
             bf16=config.base.dtype == "bfloat16",
+            use_liger_kernel=uses_liger_kernel(config, device),
+            # The loss is taken from logits; see `GistTrainer.compute_loss`.
+            liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},
             use_cpu=device == "cpu",
             remove_unused_columns=False,
             ignore_data_skip=True,

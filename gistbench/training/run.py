@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +42,7 @@ from gistbench.training.checks import (
 )
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.data import SampleBatches
+from gistbench.training.kernels import without_casts
 from gistbench.training.log import TrainingLog
 from gistbench.training.sharding import leave_shards_alone, require_shardable, shard
 from gistbench.training.share import share_of
@@ -144,6 +146,8 @@ def _train(
         "supervised tokens per sample": str(supervised),
         "device": _device_name(device, launch),
     }
+    if arguments.use_liger_kernel:
+        facts["fused kernels"] = f"liger-kernel {version('liger-kernel')}"
     if launch.processes > 1:
         facts["processes"] = (
             f"{launch.processes}, which share every step: a step is as large as that of one process"
@@ -213,7 +217,8 @@ def _train(
         # A kill may fall between the last step and the finished checkpoint; Trainer, asked to go
         # on from there, would train one step more.
         if trainer.state.global_step < config.training.max_steps:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with without_casts(model, config):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except OSError as error:
         raise cannot_write(output, error) from error
     finally:
