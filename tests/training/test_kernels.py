@@ -93,3 +93,20 @@ def test_inputs_left_in_bf16_train_to_the_bit_as_widened_ones(
         inputs.clear()
     assert losses[0] == losses[1]
     assert seen == [{torch.bfloat16}, {torch.bfloat16, torch.float32}]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_fused_kernels_train_alike(dtype: str, tiny_base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("liger_kernel")
+    losses = {}
+    for fused in (False, True):
+        fields = merge(
+            tiny_config(tiny_base).model_dump(),
+            {"base": {"dtype": dtype}, "training": {"use_liger_kernel": fused, "max_steps": 4}},
+        )
+        folder = train(validate(TrainConfig, fields, "test"), tmp_path / str(fused), device="cuda")
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        losses[fused] = [json.loads(line).get("loss") for line in lines]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4 if dtype == "float32" else 2e-2)
+    assert len(set(losses[True])) > 1
