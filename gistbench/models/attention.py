@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from gistbench.core.attention import gist_attention, visible_shares
+from gistbench.core.attention import gist_attention
 from gistbench.core.layout import GistLayout
+from gistbench.core.shares import visible_shares
 from gistbench.core.step import StepView, step_attention
 
 ATTENTION = "gistbench"

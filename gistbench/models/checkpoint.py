@@ -1,4 +1,4 @@
-"""Checkpoints: adding gist tokens to a base model, saving what was trained, loading it back.
+"""Checkpoints: saving what was trained on a base model, loading it back.
 
 A checkpoint is a PEFT adapter folder that plain PEFT loads, with a manifest beside it. It holds
 only what was trained: LoRA matrices and the gist rows (or, for the seed recipe, whole matrices).
@@ -16,19 +16,18 @@ from pathlib import Path
 
 import torch
 from peft import (
-    LoraConfig,
     PeftModel,
-    get_peft_model,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
 )
-from peft.tuners.trainable_tokens import TrainableTokensLayer
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
 
 from gistbench.config import Objective, TrainConfig
-from gistbench.errors import UsageError, did_you_mean
-from gistbench.models.architectures import settled
+from gistbench.errors import UsageError
+from gistbench.models.adapter import (
+    add_gist_rows,
+    load_adapter_weights,
+    merge_gist_rows,
+    num_trained_parameters,
+)
 from gistbench.models.catalog import file_sha256
 from gistbench.models.loading import BaseModel
 from gistbench.models.manifest import (
@@ -63,81 +62,6 @@ class GistModel:
     manifest: Manifest
 
 
-def add_gist_rows(model: PreTrainedModel, num_gists: int, *, seed: int = 0) -> tuple[int, ...]:
-    """Add gist tokens to a model's vocabulary, after its own rows.
-
-    The tokenizer is left alone: no text tokenises to a gist token. New input rows start at the
-    mean of the embedding plus noise of its spread, so that the gists differ from each other.
-
-    Returns:
-        Ids of the new rows.
-    """
-    num_rows = model.get_input_embeddings().num_embeddings
-    device = model.get_input_embeddings().weight.device
-    # Resizing draws random numbers. LoRA is to start from the same ones with gists and without.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model.resize_token_embeddings(num_rows + num_gists, mean_resizing=False)
-    weight = model.get_input_embeddings().weight
-    if weight.device.type != "meta":
-        with torch.no_grad():
-            rows = weight[:num_rows].float()
-            noise = torch.randn(
-                (num_gists, rows.shape[1]), generator=torch.Generator().manual_seed(seed)
-            )
-            start = rows.mean(dim=0) + noise.to(rows.device) * rows.std(dim=0)
-            weight[num_rows:] = start.to(weight.dtype)
-    return tuple(range(num_rows, num_rows + num_gists))
-
-
-def add_adapter(
-    model: PreTrainedModel, config: TrainConfig, gist_ids: tuple[int, ...]
-) -> PeftModel:
-    """Wrap a model with what the configuration trains: LoRA, and gist rows or whole matrices.
-
-    Without gist ids nothing of the vocabulary is trained but what `modules_to_save` names.
-
-    Raises:
-        UsageError: The model has no module of a configured name.
-    """
-    adapter = settled(config, model.config.model_type).adapter
-    target_modules = adapter.target_modules or ()
-    modules = [(name.rsplit(".", 1)[-1], module) for name, module in model.named_modules()]
-    linear = {name for name, module in modules if isinstance(module, torch.nn.Linear)}
-    embedding = {name for name, module in modules if isinstance(module, torch.nn.Embedding)}
-    known = {
-        "target_modules": (target_modules, linear),
-        "modules_to_save": (adapter.modules_to_save, linear | embedding),
-    }
-    for field, (wanted, names) in known.items():
-        for name in wanted:
-            # PEFT is content if one of them is there.
-            if name.rsplit(".", 1)[-1] not in names:
-                raise UsageError(
-                    f"adapter.{field} {name!r} is no module of a {model.config.model_type} model, "
-                    f"{did_you_mean(name, names)}"
-                )
-    rows = None if adapter.modules_to_save or not gist_ids else list(gist_ids)
-    try:
-        return get_peft_model(
-            model,
-            LoraConfig(
-                r=adapter.lora_rank,
-                lora_alpha=adapter.lora_alpha,
-                lora_dropout=adapter.lora_dropout,
-                target_modules=list(target_modules),
-                modules_to_save=list(adapter.modules_to_save) or None,
-                trainable_token_indices=rows,
-                task_type="CAUSAL_LM",
-            ),
-        )
-    except ValueError as error:
-        raise UsageError(
-            f"adapter.target_modules {', '.join(target_modules)} do not fit a "
-            f"{model.config.model_type} model ({str(error).splitlines()[0][:120]}); name modules "
-            "it has"
-        ) from error
-
-
 def start_from(
     model: PeftModel, base: BaseModel, folder: Path, *, objective: Objective = "gist"
 ) -> Manifest:
@@ -159,27 +83,6 @@ def start_from(
             f"{differing}); take the adapter fields of its training configuration"
         )
     return manifest
-
-
-def load_adapter_weights(model: PeftModel, folder: Path) -> str | None:
-    """Give an adapter all the weights of an adapter folder, or none of them.
-
-    Returns:
-        ``None``; or, where the shapes differ, the name of the first tensor that does.
-    """
-    weights = load_file(folder / ADAPTER_FILE)
-    own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    for name in sorted(own.keys() | weights.keys()):
-        if name not in own or name not in weights or own[name].shape != weights[name].shape:
-            return str(name)
-    set_peft_model_state_dict(model, weights)
-    return None
-
-
-def num_trained_parameters(model: PeftModel) -> tuple[int, int]:
-    """Trainable and total parameters, as PEFT counts them (4-bit weights counted whole)."""
-    trainable, total = model.get_nb_trainable_parameters()
-    return int(trainable), int(total)
 
 
 def save_checkpoint(
@@ -281,16 +184,6 @@ def load_checkpoint(
 
 def _tasks_learned(config: TrainConfig) -> tuple[str, ...]:
     return config.data.tasks if config.weights == "real" else ()
-
-
-def merge_gist_rows(model: PeftModel) -> None:
-    """Write trained gist rows into the embedding, which is not quantised, in place.
-
-    Unmerged, PEFT copies the whole embedding at every forward pass, with indices from the host.
-    """
-    for module in model.modules():
-        if isinstance(module, TrainableTokensLayer):
-            module.merge()
 
 
 def _keep_base_name(path: Path, name: str) -> None:

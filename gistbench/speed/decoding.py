@@ -13,13 +13,9 @@ from gistbench.config import AdapterConfig, Decoding, Quantization, TrainConfig
 from gistbench.core.cache import ContextCache, stack
 from gistbench.core.operations import decoding_bytes
 from gistbench.errors import UsageError
+from gistbench.models.adapter import add_adapter, add_gist_rows, merge_gist_rows
 from gistbench.models.catalog import find_model
-from gistbench.models.checkpoint import (
-    add_adapter,
-    add_gist_rows,
-    load_checkpoint,
-    merge_gist_rows,
-)
+from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.decode import AnswerLoop, Answers, read_contexts
 from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import base_of, find_checkpoint

@@ -19,11 +19,7 @@ from gistbench.errors import PrerequisiteError, UsageError
 from gistbench.models.architectures import is_default_of_some
 from gistbench.models.loading import BaseModel
 from gistbench.models.manifest import MANIFEST_FILE
-from gistbench.training.data import (
-    RANDOM_ANSWER_TOKENS,
-    RANDOM_QUESTION_TOKENS,
-    build_example,
-)
+from gistbench.training.examples import RANDOM_ANSWER_TOKENS, RANDOM_QUESTION_TOKENS, build_example
 from gistbench.training.kernels import uses_liger_kernel
 from gistbench.training.share import Share
 

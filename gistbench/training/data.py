@@ -5,187 +5,20 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset
 
-from gistbench import generators
 from gistbench.config import TrainConfig
-from gistbench.core.layout import pad_left
-from gistbench.errors import UsageError
 from gistbench.models.loading import load_tokenizer
-from gistbench.models.prompts import answer_ids, split_prompts, token_span
-from gistbench.models.random_weights import random_ids
 from gistbench.training.curriculum import BatchPlan, Curriculum
+from gistbench.training.examples import Example, build_example, collate, random_example
 from gistbench.training.share import Share
 
-IGNORED = -100
 TOKENS_PER_TASK = 10_000
 BATCHES_AHEAD = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A question and its answer as token ids.
-
-    Attributes:
-        question: Ids.
-        answer: Ids, its end included.
-        needle: Tokens of the context that state the answer: the first, and the one after the last.
-            None where no one place does, or nobody wants to know.
-    """
-
-    question: list[int]
-    answer: list[int]
-    needle: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training sample as token ids.
-
-    Attributes:
-        context: What the gists read.
-        turns: A question and its answer, or several of the same context.
-        task: Index of its task in the configuration.
-    """
-
-    context: list[int]
-    turns: tuple[Turn, ...]
-    task: int = 0
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens without gists, of the longest turn."""
-        return len(self.context) + max(len(t.question) + len(t.answer) for t in self.turns)
-
-    @property
-    def num_answer_tokens(self) -> int:
-        """Supervised tokens of the longest turn."""
-        return max(len(turn.answer) for turn in self.turns)
-
-
-def build_example(
-    tokenizer: Any,
-    *,
-    task: str,
-    context_tokens: int,
-    index: int,
-    seed: int,
-    num_questions: int = 1,
-    task_index: int = 0,
-    locate: bool = False,
-    split: str = "train",
-) -> Example:
-    """One sample of a task's training split, or of another.
-
-    Args:
-        tokenizer: Of the base model.
-        task: Its name.
-        context_tokens: Exact length of the context.
-        index: Number of the sample.
-        seed: Seed of the series.
-        num_questions: Asked of its context at most.
-        task_index: Kept with the example.
-        locate: Find the needle of each turn.
-        split: Training uses train alone.
-
-    Raises:
-        UsageError: No sample of this length can be made.
-    """
-    try:
-        context, asked = generators.generator(task).build_turns(
-            tokenizer,
-            task=task,
-            split=split,
-            context_tokens=context_tokens,
-            index=index,
-            seed=seed,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    asked = asked[:num_questions]
-    prompts = split_prompts(tokenizer, [(context, turn.question) for turn in asked])
-
-    def needle(text: str) -> tuple[int, int] | None:
-        if not locate or not text:
-            return None
-        start = context.index(text)
-        return token_span(tokenizer, context, start, start + len(text))
-
-    # An answer is tokenised with its question: its tokens need no context.
-    turns = tuple(
-        Turn(
-            prompt.question,
-            answer_ids(tokenizer, turn.question, turn.answer),
-            needle(turn.needle),
-        )
-        for prompt, turn in zip(prompts, asked, strict=True)
-    )
-    return Example(prompts[0].context, turns, task_index)
-
-
-RANDOM_QUESTION_TOKENS, RANDOM_ANSWER_TOKENS = 15, 7
-"""As long as a passkey's question and answer are in most tokenizers."""
-
-
-def random_example(
-    num_rows: int, *, context_tokens: int, index: int, seed: int, num_questions: int = 1
-) -> Example:
-    """A sample of drawn token ids, for weights that were drawn too; its lengths are fixed."""
-    turn = RANDOM_QUESTION_TOKENS + RANDOM_ANSWER_TOKENS
-    count = context_tokens + num_questions * turn
-    ids = random_ids(count, num_rows, seed * 1_000_003 + index)
-    turns = [ids[start : start + turn] for start in range(context_tokens, count, turn)]
-    return Example(
-        ids[:context_tokens],
-        tuple(Turn(ids[:RANDOM_QUESTION_TOKENS], ids[RANDOM_QUESTION_TOKENS:]) for ids in turns),
-    )
-
-
-def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Lay a batch out as ``| context gists |`` and ``| question answer |``, padded on the left.
-
-    Args:
-        examples: One per row of the prefix.
-        gist_ids: Ids of the gist tokens; empty where the whole context stays visible.
-
-    Returns:
-        Tensors alone, so that any launcher can move them: ``prefix_ids`` ``(batch, P)``,
-        ``prefix_padding`` ``(batch,)``; for all turns, row after row, ``suffix_ids``
-        ``(turns, S)``, ``suffix_padding`` and ``owners`` (rows of the prefix) ``(turns,)``,
-        ``labels`` ``(turns, A)`` for the last A slots, ``tasks`` ``(turns,)``, and ``holders``
-        ``(turns, gists)``: whose part of the context holds some of the needle.
-    """
-    prefix, prefix_padding = pad_left([[*item.context, *gist_ids] for item in examples], 0)
-    turns = [(row, turn) for row, item in enumerate(examples) for turn in item.turns]
-    suffix, suffix_padding = pad_left([[*turn.question, *turn.answer] for _, turn in turns], 0)
-    longest = max(len(turn.answer) for _, turn in turns)
-    labels = [[IGNORED] * (longest - len(turn.answer)) + turn.answer for _, turn in turns]
-    num_gists = len(gist_ids)
-    holders = [holding(len(examples[row].context), num_gists, turn.needle) for row, turn in turns]
-    return {
-        "prefix_ids": prefix,
-        "prefix_padding": torch.tensor(prefix_padding),
-        "suffix_ids": suffix,
-        "suffix_padding": torch.tensor(suffix_padding),
-        "owners": torch.tensor([row for row, _ in turns]),
-        "labels": torch.tensor(labels),
-        "tasks": torch.tensor([examples[row].task for row, _ in turns]),
-        "holders": torch.tensor(holders),
-    }
-
-
-def holding(num_context: int, num_parts: int, needle: tuple[int, int] | None) -> list[bool]:
-    """Which of equal parts of a context hold some of a needle; see `GistLayout.segment_bounds`."""
-    if needle is None:
-        return [False] * num_parts
-    bounds = [num_context * part // num_parts for part in range(num_parts + 1)]
-    first, end = needle
-    return [first < bounds[part + 1] and end > bounds[part] for part in range(num_parts)]
 
 
 class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):

@@ -21,7 +21,7 @@ from gistbench.models.decode import answer, read_contexts
 from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import read_manifest
 from gistbench.records import Record, Stated
-from gistbench.training.data import Example, build_example, collate
+from gistbench.training.examples import Example, build_example, collate
 from gistbench.training.objective import Pointing, answer_logits, layout_of
 
 MAX_NEW_TOKENS = 48

@@ -10,7 +10,7 @@ import torch
 
 from gistbench.core.layout import GistLayout
 from gistbench.models.cache import collected, collecting_cache, open_cache
-from gistbench.training.data import IGNORED
+from gistbench.training.examples import IGNORED
 
 Batch = dict[str, torch.Tensor]
 Watch = Callable[[torch.Tensor], None]
@@ -30,7 +30,7 @@ class Pointing:
     Translation with Supervised Attention" (arXiv 1609.04186).
 
     Args:
-        batch: As `gistbench.training.data.collate` makes it.
+        batch: As `gistbench.training.examples.collate` makes it.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -74,7 +74,7 @@ def layout_of(batch: Batch, num_visible: int | None, *, segmented: bool = False)
     """The layout of a collated batch's prefix, with the paddings of one turn a row.
 
     Args:
-        batch: As `gistbench.training.data.collate` makes it.
+        batch: As `gistbench.training.examples.collate` makes it.
         num_visible: Slots at the prefix's end that question and answer see: the gists. None: the
             whole prefix, which without gist ids is the context.
         segmented: Each gist reads its own part of the context.
@@ -108,10 +108,10 @@ def answer_logits(
 
     Args:
         model: With the gist attention; possibly wrapped by a launcher.
-        batch: As `gistbench.training.data.collate` makes it.
+        batch: As `gistbench.training.examples.collate` makes it.
         layout: Of the prefix, from `layout_of`.
         answers_only: Compute no logits elsewhere.
-        watch: Given every layer's `gistbench.core.attention.visible_shares`.
+        watch: Given every layer's `gistbench.core.shares.visible_shares`.
         apart: Answer in a pass of its own always: by other weights than those that read, see
             `gistbench.models.switch`.
 

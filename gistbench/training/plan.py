@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from gistbench.config import Objective, TrainConfig
 from gistbench.core.footprint import Architecture
 from gistbench.metrics import compression_ratio
+from gistbench.models.adapter import add_adapter, add_gist_rows, num_trained_parameters
 from gistbench.models.architectures import require_supported
 from gistbench.models.catalog import architecture_of, find_model
-from gistbench.models.checkpoint import add_adapter, add_gist_rows, num_trained_parameters
 from gistbench.models.loading import local_folder
 from gistbench.records import Record
 

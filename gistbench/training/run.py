@@ -19,15 +19,10 @@ from gistbench import generators
 from gistbench.config import TrainConfig
 from gistbench.launch import Launch, launched
 from gistbench.metrics import format_count, format_seconds
+from gistbench.models.adapter import add_adapter, add_gist_rows, num_trained_parameters
 from gistbench.models.architectures import settled
 from gistbench.models.catalog import find_model
-from gistbench.models.checkpoint import (
-    add_adapter,
-    add_gist_rows,
-    num_trained_parameters,
-    save_checkpoint,
-    start_from,
-)
+from gistbench.models.checkpoint import save_checkpoint, start_from
 from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import find_checkpoint
 from gistbench.models.random_weights import random_base

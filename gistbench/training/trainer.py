@@ -18,9 +18,10 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from gistbench.config import Objective
 from gistbench.errors import UsageError
-from gistbench.models.checkpoint import load_adapter_weights
+from gistbench.models.adapter import load_adapter_weights
 from gistbench.storage import write_atomically
-from gistbench.training.data import IGNORED, SampleBatches
+from gistbench.training.data import SampleBatches
+from gistbench.training.examples import IGNORED
 from gistbench.training.objective import (
     Batch,
     Pointing,

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gistbench.core import attention
-from gistbench.core.attention import gist_attention, visible_shares
+from gistbench.core.attention import gist_attention
 from gistbench.core.layout import GistLayout
 from gistbench.core.mask import dense_mask
+from gistbench.core.shares import visible_shares
 
 TOLERANCE = 1e-12
 """Everything here is float64: a wrong pair shows at 1e-3 or more."""

@@ -14,10 +14,10 @@ import torch
 from gistbench.config import AdapterConfig, TrainConfig
 from gistbench.core.layout import GistLayout, pad_left
 from gistbench.core.mask import dense_mask
+from gistbench.models.adapter import add_adapter, add_gist_rows
 from gistbench.models.architectures import settled
 from gistbench.models.cache import open_cache
 from gistbench.models.catalog import find_model
-from gistbench.models.checkpoint import add_adapter, add_gist_rows
 from gistbench.models.decode import continue_layout, read_contexts
 from gistbench.models.loading import BaseModel, load_base
 

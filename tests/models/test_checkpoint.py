@@ -18,16 +18,15 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from gistbench.config import TrainConfig, load_preset, validate
 from gistbench.errors import GistbenchError, PrerequisiteError, UsageError
-from gistbench.models.attention import ATTENTION
-from gistbench.models.catalog import architecture_of
-from gistbench.models.checkpoint import (
+from gistbench.models.adapter import (
     add_adapter,
     add_gist_rows,
-    load_checkpoint,
     merge_gist_rows,
     num_trained_parameters,
-    save_checkpoint,
 )
+from gistbench.models.attention import ATTENTION
+from gistbench.models.catalog import architecture_of
+from gistbench.models.checkpoint import load_checkpoint, save_checkpoint
 from gistbench.models.manifest import (
     ADAPTER_CONFIG_FILE,
     ADAPTER_FILE,

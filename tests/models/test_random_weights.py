@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM
 from gistbench.config import AdapterConfig, TrainConfig
 from gistbench.core.footprint import Architecture
 from gistbench.errors import PrerequisiteError, UsageError
+from gistbench.models.adapter import add_adapter
 from gistbench.models.attention import ATTENTION
 from gistbench.models.catalog import find_model
-from gistbench.models.checkpoint import add_adapter, load_checkpoint, save_checkpoint
+from gistbench.models.checkpoint import load_checkpoint, save_checkpoint
 from gistbench.models.loading import load_base
 from gistbench.models.random_weights import random_base, random_ids
 

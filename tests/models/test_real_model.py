@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoConfig
 
+from gistbench.models.adapter import add_gist_rows
 from gistbench.models.catalog import architecture_of, find_model
-from gistbench.models.checkpoint import add_gist_rows
 from gistbench.models.decode import answer, read_contexts
 from gistbench.models.loading import BaseModel, load_base
 

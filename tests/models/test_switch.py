@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from gistbench.core.layout import GistLayout
+from gistbench.models.adapter import add_adapter, add_gist_rows
 from gistbench.models.catalog import find_model
-from gistbench.models.checkpoint import add_adapter, add_gist_rows, load_checkpoint, save_checkpoint
+from gistbench.models.checkpoint import load_checkpoint, save_checkpoint
 from gistbench.models.decode import answer, continue_layout, no_context, read_contexts
 from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.static import decoding_loop

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from gistbench.config import AdapterConfig, TrainConfig
 from gistbench.errors import UsageError
-from gistbench.models.checkpoint import add_adapter, load_checkpoint, save_checkpoint
+from gistbench.models.adapter import add_adapter
+from gistbench.models.checkpoint import load_checkpoint, save_checkpoint
 from gistbench.models.manifest import (
     ADAPTER_FILE,
     MANIFEST_FILE,
@@ -21,7 +22,7 @@ from gistbench.models.manifest import (
     find_checkpoint,
     read_manifest,
 )
-from gistbench.training.data import IGNORED, Example, Turn, collate
+from gistbench.training.examples import IGNORED, Example, Turn, collate
 from gistbench.training.objective import layout_of
 
 FLOAT32 = 1e-4

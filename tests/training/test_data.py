@@ -12,14 +12,8 @@ from gistbench import generators
 from gistbench.config import TrainConfig
 from gistbench.models.loading import load_tokenizer
 from gistbench.training.curriculum import Curriculum
-from gistbench.training.data import (
-    IGNORED,
-    Example,
-    SampleBatches,
-    Turn,
-    build_example,
-    collate,
-)
+from gistbench.training.data import SampleBatches
+from gistbench.training.examples import IGNORED, Example, Turn, build_example, collate
 from gistbench.training.objective import layout_of
 from tests.fixtures.tiny_base import tiny_config
 

@@ -17,7 +17,8 @@ from gistbench.errors import UsageError
 from gistbench.models.loading import load_tokenizer
 from gistbench.models.manifest import ADAPTER_FILE, MANIFEST_FILE, read_manifest
 from gistbench.training.curriculum import Curriculum
-from gistbench.training.data import IGNORED, SampleBatches
+from gistbench.training.data import SampleBatches
+from gistbench.training.examples import IGNORED
 from gistbench.training.plan import plan
 from gistbench.training.run import train
 from tests.fixtures.tiny_base import CONTEXT_TOKENS, NUM_GISTS, tiny_config

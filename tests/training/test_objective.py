@@ -12,10 +12,11 @@ import torch.nn.functional as F
 
 from gistbench.config import TrainConfig
 from gistbench.core.layout import GistLayout
+from gistbench.models.adapter import add_adapter, add_gist_rows
 from gistbench.models.catalog import find_model
-from gistbench.models.checkpoint import add_adapter, add_gist_rows, load_checkpoint
+from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.loading import load_base
-from gistbench.training.data import IGNORED, Example, build_example, collate, holding
+from gistbench.training.examples import IGNORED, Example, build_example, collate, holding
 from gistbench.training.forgetting import forgetting
 from gistbench.training.objective import Pointing, answer_logits, layout_of
 from gistbench.training.run import train

@@ -12,7 +12,7 @@ from gistbench.errors import UsageError
 from gistbench.models.manifest import read_manifest
 from gistbench.training import data
 from gistbench.training.curriculum import Curriculum
-from gistbench.training.data import RANDOM_ANSWER_TOKENS, RANDOM_QUESTION_TOKENS, random_example
+from gistbench.training.examples import RANDOM_ANSWER_TOKENS, RANDOM_QUESTION_TOKENS, random_example
 from gistbench.training.run import train
 from tests.fixtures.tiny_base import tiny_config
 
