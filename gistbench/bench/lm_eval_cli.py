@@ -6,6 +6,7 @@ the model arguments; both are arranged here, everything else is lm-eval's.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from typing import Any
@@ -125,28 +126,29 @@ def with_tasks(arguments: list[str]) -> list[str]:
     helping = not arguments or arguments[0] in ("-h", "--help") or "--help" in arguments
     if helping:
         return arguments
+    given = _given(arguments)
     found = list(arguments)
-    if not any(item.split("=")[0] == "--include_path" for item in found):
+    if given.include_path is None:
         found += ["--include_path", str(generators.tasks_folder())]
-    if _value(found, "--model") == "gistbench":
-        given = dict(
+    if given.model == "gistbench":
+        fields = dict(
             item.split("=", 1)
-            for item in (_value(found, "--model_args") or "").split(",")
+            for argument in given.model_args
+            for item in argument.split(",")
             if "=" in item
         )
-        names = (given.get(name) for name in ("checkpoint", "base", "tuned_checkpoint"))
+        names = (fields.get(name) for name in ("checkpoint", "base", "tuned_checkpoint"))
         source = find_model(base_of(*names))
-        metadata = json.loads(_value(found, "--metadata") or "{}")
-        metadata.setdefault("tokenizer", str(local_folder(source)))
-        if "--metadata" in found:
-            found[found.index("--metadata") + 1] = json.dumps(metadata)
-        else:
-            found += ["--metadata", json.dumps(metadata)]
+        metadata = {"tokenizer": str(local_folder(source)), **json.loads(given.metadata)}
+        found += ["--metadata", json.dumps(metadata)]  # the last one counts
     return found
 
 
-def _value(arguments: list[str], flag: str) -> str | None:
-    if flag in arguments and arguments.index(flag) + 1 < len(arguments):
-        return arguments[arguments.index(flag) + 1]
-    joined = [item.split("=", 1)[1] for item in arguments if item.startswith(f"{flag}=")]
-    return joined[0] if joined else None
+def _given(arguments: list[str]) -> argparse.Namespace:
+    """Of lm-eval's arguments those that matter here, by their names and letters there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", "-M")
+    parser.add_argument("--model_args", "-a", nargs="*", default=[])
+    parser.add_argument("--metadata", default="{}")
+    parser.add_argument("--include_path")
+    return parser.parse_known_args(arguments)[0]

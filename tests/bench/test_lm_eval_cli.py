@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from gistbench.errors import UsageError
@@ -17,3 +20,37 @@ def test_an_arm_of_another_environment_is_told_where_it_runs() -> None:
 
     with pytest.raises(UsageError, match="use `gistbench run --models kv-knorm-64`"):
         GistbenchLM(arm="kv-knorm-64")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["--model", "gistbench", "--model_args", "arm=full,base={base}"],
+        ["--model=gistbench", "--model_args=arm=full,base={base}"],
+        ["-M", "gistbench", "-a", "arm=full", "base={base}"],
+        ["-M", "gistbench", "-a", "base={base}", "--metadata", '{"tokenizer": "mine", "a": 1}'],
+    ],
+)
+def test_generators_get_the_tokenizer_of_the_base_however_it_is_named(
+    model: list[str], tiny_base: Path
+) -> None:
+    from gistbench.bench.lm_eval_cli import with_tasks
+
+    arguments = [
+        "run",
+        *(item.replace("{base}", str(tiny_base)) for item in model),
+    ]
+    found = with_tasks([*arguments, "--tasks", "niah_passkey"])
+    assert found[: len(arguments)] == arguments
+    assert "--include_path" in found
+    metadata = json.loads(found[found.index("--metadata", -2) + 1])
+    own = "--metadata" in model
+    assert metadata == ({"tokenizer": "mine", "a": 1} if own else {"tokenizer": str(tiny_base)})
+
+
+def test_other_models_and_a_users_own_tasks_are_left_alone() -> None:
+    from gistbench.bench.lm_eval_cli import with_tasks
+
+    arguments = ["run", "--model", "hf", "--include_path", "mine", "--tasks", "x"]
+    assert with_tasks(arguments) == arguments
+    assert with_tasks(["run", "--help"]) == ["run", "--help"]
