@@ -142,7 +142,9 @@ def _train(
         "device": _device_name(device, launch),
     }
     if arguments.use_liger_kernel:
-        facts["fused kernels"] = f"liger-kernel {version('liger-kernel')}"
+        facts["fused kernels"] = (
+            f"liger-kernel {version('liger-kernel')}, as far as it knows the architecture"
+        )
     if launch.processes > 1:
         facts["processes"] = (
             f"{launch.processes}, which share every step: a step is as large as that of one process"

@@ -17,7 +17,7 @@ from gistbench.training.checks import training_arguments
 from gistbench.training.kernels import uses_liger_kernel
 from gistbench.training.run import train
 from gistbench.training.share import Share
-from tests.fixtures.tiny_base import tiny_config
+from tests.fixtures.tiny_base import tiny_config, write_tiny_base
 
 
 def asked(value: bool | None) -> TrainConfig:
@@ -97,15 +97,30 @@ def test_inputs_left_in_bf16_train_to_the_bit_as_widened_ones(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_fused_kernels_train_alike(dtype: str, tiny_base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model_type", "fields"),
+    [
+        ("gemma3_text", {"head_dim": 16, "sliding_window": 32, "sliding_window_pattern": 2}),
+        ("gpt_neox", {"num_key_value_heads": None}),
+        ("llama", {}),
+        ("mistral", {}),
+        ("qwen2", {}),
+        ("qwen3", {"head_dim": 16}),
+    ],
+)
+def test_fused_kernels_train_alike(
+    model_type: str, fields: dict[str, Any], dtype: str, tmp_path: Path
+) -> None:
     pytest.importorskip("liger_kernel")
+    base = write_tiny_base(tmp_path / "base", model_type=model_type, **fields)
     losses = {}
     for fused in (False, True):
-        fields = merge(
-            tiny_config(tiny_base).model_dump(),
-            {"base": {"dtype": dtype}, "training": {"use_liger_kernel": fused, "max_steps": 4}},
-        )
-        folder = train(validate(TrainConfig, fields, "test"), tmp_path / str(fused), device="cuda")
+        changes = {
+            "base": {"dtype": dtype},
+            "training": {"use_liger_kernel": fused, "max_steps": 4},
+        }
+        config = validate(TrainConfig, merge(tiny_config(base).model_dump(), changes), "test")
+        folder = train(config, tmp_path / str(fused), device="cuda")
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         losses[fused] = [json.loads(line).get("loss") for line in lines]
     assert losses[True] == pytest.approx(losses[False], rel=1e-4 if dtype == "float32" else 2e-2)
