@@ -197,6 +197,7 @@ class ArmRecord(Record):
     Attributes:
         weights: "base" or "base+adapter".
         trained_on: Task families in the training data of these weights; empty for a base model.
+        answered_by_base: The adapter wrote gists alone; the base model's own weights answered.
         complete: False while samples are missing (a killed run).
         budget_tokens: Context tokens that the arm may keep, where its name gives a budget.
         sees_question: Whether it knows the question before it reads, as no compressor does.
@@ -207,6 +208,7 @@ class ArmRecord(Record):
     description: str
     weights: Literal["base", "base+adapter"]
     trained_on: tuple[str, ...] = ()
+    answered_by_base: bool = False
     complete: bool
     num_samples: int
     phases: tuple[PhaseRecord, ...] = ()

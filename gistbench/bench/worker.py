@@ -193,6 +193,7 @@ def evaluate(job: Job) -> None:
         sees_question=loaded.engine.arm.sees_question,
         weights="base+adapter" if loaded.manifest is not None else "base",
         trained_on=loaded.manifest.trained_on if loaded.manifest is not None else (),
+        answered_by_base=loaded.manifest is not None and loaded.manifest.answer_with == "base",
         complete=len(samples) == job.samples * len(job.tasks),
         num_samples=len(samples),
         phases=phase_records(job, sampler),

@@ -112,6 +112,25 @@ def test_the_page_says_first_what_was_decided(gpu_page):
         assert words in text, words
 
 
+def test_gists_that_the_base_model_read_are_told_from_answers_by_trained_weights(gpu_paths):
+    from gistbench.records import RunRecord
+    from gistbench.report.evidence import Evidence
+    from gistbench.report.sections.fairness import fairness
+    from gistbench.storage import read_json
+
+    run = read_json(gpu_paths.html.parent / "run.json", RunRecord)
+    arms = tuple(
+        arm.model_copy(update={"answered_by_base": True}) if arm.name == "gist" else arm
+        for arm in run.arms
+    )
+    lines = fairness(Evidence(run.model_copy(update={"arms": arms}), {}, {}))
+    assert (
+        "Arm gist answered with the base model's own weights, from gists written by weights "
+        "trained on the task family niah_passkey." in lines
+    )
+    assert "Arm swapped answered with weights trained on the task family niah_passkey." in lines
+
+
 def test_charts_follow_the_pages_colours(gpu_paths):
     text = gpu_paths.html.read_text(encoding="utf-8")
     charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)

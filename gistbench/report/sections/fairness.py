@@ -38,7 +38,10 @@ def fairness(evidence: Evidence) -> tuple[str, ...]:
 
 def _seen(arm: ArmRecord) -> str:
     if arm.trained_on:
-        return f"answered with weights trained on the task family {', '.join(arm.trained_on)}"
+        trained = f"weights trained on the task family {', '.join(arm.trained_on)}"
+        if arm.answered_by_base:
+            return f"answered with the base model's own weights, from gists written by {trained}"
+        return f"answered with {trained}"
     if arm.weights == "base":
         return "answered with the base model's weights, which were not trained on the task"
     return "answered with trained weights; the records do not say on what"
