@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gistbench.config import TrainConfig
+from gistbench.config import TrainConfig, validate
 from gistbench.core.operations import TrainingStep, training_operations
 from gistbench.launch import launched
 from gistbench.measurement import MemorySampler, synchronize
@@ -109,6 +109,7 @@ def measure_training(
         num_parameters=int(model.get_nb_trainable_parameters()[1]),
         dtype=manifest.base.dtype,
     )
+    config = validate(TrainConfig, manifest.training_config, str(folder))
     speed = _speed(config, timer, phase, rates, manifest.adapter_bytes, warm_up_steps)
     return speed, base
 
@@ -185,7 +186,7 @@ def _speed(
         device_used_peak_bytes=phase.device_used_peak_bytes,
         managed_bytes=timer.managed_bytes,
         checkpoint_bytes=checkpoint_bytes,
-        fused_kernels=trainer.args.use_liger_kernel,
+        fused_kernels=bool(training.use_liger_kernel),
         processes=launched().processes,
     )
 

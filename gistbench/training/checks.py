@@ -20,7 +20,6 @@ from gistbench.models.architectures import is_default_of_some
 from gistbench.models.loading import BaseModel
 from gistbench.models.manifest import MANIFEST_FILE
 from gistbench.training.examples import RANDOM_ANSWER_TOKENS, RANDOM_QUESTION_TOKENS, build_example
-from gistbench.training.kernels import uses_liger_kernel
 from gistbench.training.share import Share
 
 CONFIG_FILE = "training.json"
@@ -45,6 +44,9 @@ def is_finished(config: TrainConfig, output: Path) -> bool:
         if config.adapter.target_modules is None and is_default_of_some(modules):
             # What is saved names the modules; here the base model, which would, is not loaded yet.
             now["adapter"]["target_modules"] = modules
+        if config.training.use_liger_kernel is None:
+            # What is saved was decided by the machine that trained.
+            before["training"]["use_liger_kernel"] = None
         differing = _differing(before, now)
         if differing:
             name, old, new = differing[0]
@@ -167,9 +169,6 @@ def training_arguments(
             seed=training.seed,
             report_to=list(training.report_to) or "none",
             bf16=config.base.dtype == "bfloat16",
-            use_liger_kernel=uses_liger_kernel(config, device),
-            # The loss is taken from logits; see `GistTrainer.compute_loss`.
-            liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},
             use_cpu=device == "cpu",
             remove_unused_columns=False,
             ignore_data_skip=True,

@@ -2,36 +2,118 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from packaging.version import Version
+from peft import PeftModel
 
 from gistbench.config import TrainConfig
 from gistbench.errors import PrerequisiteError
 
+PACKAGE, OLDEST = "liger-kernel", "0.8"
 
-def uses_liger_kernel(config: TrainConfig, device: str) -> bool:
-    """Whether liger-kernel's fused kernels take part.
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """How liger-kernel serves an architecture.
+
+    Attributes:
+        apply: Name of the function that does.
+        activation: Field of the configuration, and the one activation that is fused. Another one
+            would be replaced by it without a word.
+        gated: What the function calls the layers with that activation.
+    """
+
+    apply: str
+    activation: tuple[str, str] = ("hidden_act", "silu")
+    gated: str = "swiglu"
+
+
+KNOWN = {
+    "gemma3_text": _Known(
+        "apply_liger_kernel_to_gemma3_text", ("hidden_activation", "gelu_pytorch_tanh"), "geglu"
+    ),
+    "llama": _Known("apply_liger_kernel_to_llama"),
+    "mistral": _Known("apply_liger_kernel_to_mistral"),
+    "qwen2": _Known("apply_liger_kernel_to_qwen2"),
+    "qwen3": _Known("apply_liger_kernel_to_qwen3"),
+}
+"""By model type. GPT-NeoX is not among them."""
+
+
+def with_kernels(config: TrainConfig, model_config: Any, device: str) -> TrainConfig:
+    """The configuration with `training.use_liger_kernel` decided.
 
     Raises:
-        PrerequisiteError: They are asked for and cannot.
+        PrerequisiteError: The kernels are asked for and cannot take part.
     """
-    asked, installed = config.training.use_liger_kernel, find_spec("liger_kernel") is not None
-    if asked is None:
-        return installed and device == "cuda"
-    if asked and not installed:
-        raise PrerequisiteError(
-            "training.use_liger_kernel needs liger-kernel, which is not installed; run "
-            "`pip install liger-kernel` or leave it out"
-        )
-    if asked and device != "cuda":
-        raise PrerequisiteError(
-            "training.use_liger_kernel needs an NVIDIA GPU; leave it out to train on a CPU"
-        )
-    return asked
+    asked = config.training.use_liger_kernel
+    if asked is False:
+        return config
+    reason = _why_not(model_config, device)
+    if asked and reason is not None:
+        raise PrerequisiteError(f"training.use_liger_kernel {reason}, or leave it out")
+    training = config.training.model_copy(update={"use_liger_kernel": reason is None})
+    return config.model_copy(update={"training": training})
+
+
+def _why_not(model_config: Any, device: str) -> str | None:
+    """Why fused kernels cannot take part, and what to do; None where they can."""
+    known = KNOWN.get(model_config.model_type)
+    if device != "cuda":
+        return "needs a GPU; train on one"
+    if known is None:
+        return f"knows no {model_config.model_type} models; take {', '.join(KNOWN)}"
+    try:
+        found = version(PACKAGE)
+    except PackageNotFoundError:
+        return f"needs {PACKAGE}, which is not installed; run `pip install {PACKAGE}`"
+    if Version(found) < Version(OLDEST):
+        return f"needs {PACKAGE} {OLDEST}, and {found} is installed; run `pip install -U {PACKAGE}`"
+    try:
+        import_module("liger_kernel.transformers")
+    except ImportError as error:
+        return f"finds {PACKAGE} broken ({error}); run `pip install --force-reinstall {PACKAGE}`"
+    return None
+
+
+@contextmanager
+def fused_kernels(model: PeftModel, config: TrainConfig) -> Iterator[None]:
+    """Take liger-kernel's kernels for as long as the block lasts, where the configuration says so.
+
+    Hsu et al., 2024 (arXiv 2410.10989): norms, rotary phases and gated activations in one kernel
+    each. The loss stays with the objective. liger-kernel also changes the module that the model's
+    classes come from, for every later model of the process; that is taken back. The model itself
+    keeps its fused norms and activations.
+    """
+    if not config.training.use_liger_kernel:
+        yield
+        return
+    base: Any = model.get_base_model()
+    known = KNOWN[base.config.model_type]
+    field, activation = known.activation
+    modeling = sys.modules[type(base).__module__]
+    before = dict(vars(modeling))
+    apply = getattr(import_module("liger_kernel.transformers"), known.apply)
+    apply(
+        model=base,
+        cross_entropy=False,
+        fused_linear_cross_entropy=False,
+        **{known.gated: getattr(base.config, field) == activation},
+    )
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if getattr(modeling, name, None) is not value:
+                setattr(modeling, name, value)
 
 
 @contextmanager
@@ -39,7 +121,8 @@ def without_casts(model: torch.nn.Module, config: TrainConfig) -> Iterator[None]
     """Leave the inputs of LoRA matrices in bf16 for as long as the block lasts.
 
     Autocast rounds them to bf16 in any case; PEFT would widen them to the matrices' own float32
-    before, which changes nothing and moves every activation of an adapted layer twice.
+    before, which changes nothing (but where LoRA's dropout falls) and moves every activation of an
+    adapted layer twice.
     """
     # PEFT's own `disable_input_dtype_casting` does not know layers of trainable tokens.
     casting: list[Any] = [

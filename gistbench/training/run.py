@@ -37,7 +37,7 @@ from gistbench.training.checks import (
 )
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.data import SampleBatches
-from gistbench.training.kernels import without_casts
+from gistbench.training.kernels import PACKAGE, fused_kernels, with_kernels, without_casts
 from gistbench.training.log import TrainingLog
 from gistbench.training.sharding import leave_shards_alone, require_shardable, shard
 from gistbench.training.share import share_of
@@ -108,6 +108,7 @@ def _train(
         place = "cpu"  # it may fit on no one GPU
     base = _base(config, place)
     config = settled(config, base.reference.model_type)
+    config = with_kernels(config, base.model.config, device)
     supervised = check_room(config, base)
     gist_ids: tuple[int, ...] = ()
     if config.num_gists:
@@ -141,10 +142,8 @@ def _train(
         "supervised tokens per sample": str(supervised),
         "device": _device_name(device, launch),
     }
-    if arguments.use_liger_kernel:
-        facts["fused kernels"] = (
-            f"liger-kernel {version('liger-kernel')}, as far as it knows the architecture"
-        )
+    if config.training.use_liger_kernel:
+        facts["fused kernels"] = f"{PACKAGE} {version(PACKAGE)}"
     if launch.processes > 1:
         facts["processes"] = (
             f"{launch.processes}, which share every step: a step is as large as that of one process"
@@ -214,7 +213,7 @@ def _train(
         # A kill may fall between the last step and the finished checkpoint; Trainer, asked to go
         # on from there, would train one step more.
         if trainer.state.global_step < config.training.max_steps:
-            with without_casts(model, config):
+            with fused_kernels(model, config), without_casts(model, config):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except OSError as error:
         raise cannot_write(output, error) from error

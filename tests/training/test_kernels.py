@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,57 +14,121 @@ import torch
 
 from gistbench.config import TrainConfig, merge, validate
 from gistbench.errors import PrerequisiteError
+from gistbench.models.manifest import read_manifest
 from gistbench.training import kernels, run
-from gistbench.training.checks import training_arguments
-from gistbench.training.kernels import uses_liger_kernel
+from gistbench.training.checks import is_finished
+from gistbench.training.kernels import KNOWN, fused_kernels, with_kernels
 from gistbench.training.run import train
-from gistbench.training.share import Share
 from tests.fixtures.tiny_base import tiny_config, write_tiny_base
+
+LLAMA = SimpleNamespace(model_type="llama", hidden_act="silu")
 
 
 def asked(value: bool | None) -> TrainConfig:
     return validate(TrainConfig, {"training": {"use_liger_kernel": value}}, "test")
 
 
-@pytest.mark.parametrize(
-    ("value", "installed", "device", "taken"),
-    [
-        (None, True, "cuda", True),
-        (None, True, "cpu", False),
-        (None, False, "cuda", False),
-        (True, True, "cuda", True),
-        (False, True, "cuda", False),
-        (False, False, "cpu", False),
-    ],
-)
-def test_fused_kernels_are_taken_where_they_are_installed_and_can_run(
-    value: bool | None,
-    installed: bool,
-    device: str,
-    taken: bool,
-    monkeypatch: pytest.MonkeyPatch,
+class FakeLiger(ModuleType):
+    """Changes models and modules as liger-kernel does, with nothing fused."""
+
+    def __init__(self) -> None:
+        super().__init__("liger_kernel.transformers")
+        self.given: list[dict[str, Any]] = []
+        for known in KNOWN.values():
+            setattr(self, known.apply, self.apply)
+
+    def apply(self, model: Any, **options: Any) -> None:
+        self.given.append(options)
+        modeling: Any = sys.modules[type(model).__module__]
+        sound = modeling.apply_rotary_pos_emb
+        modeling.apply_rotary_pos_emb = lambda *args, **named: sound(*args, **named)
+        modeling.LlamaRMSNorm = type("FusedRMSNorm", (modeling.LlamaRMSNorm,), {})
+
+
+@pytest.fixture
+def liger(monkeypatch: pytest.MonkeyPatch) -> FakeLiger:
+    """liger-kernel, installed."""
+    fake = FakeLiger()
+    monkeypatch.setitem(sys.modules, "liger_kernel", ModuleType("liger_kernel"))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", fake)
+    monkeypatch.setattr(kernels, "version", lambda _: "0.8.5")
+    return fake
+
+
+def test_fused_kernels_are_taken_on_a_gpu_where_they_are_installed(liger: FakeLiger) -> None:
+    def taken(value: bool | None, model: Any, device: str) -> bool | None:
+        return with_kernels(asked(value), model, device).training.use_liger_kernel
+
+    neox = SimpleNamespace(model_type="gpt_neox")
+    assert taken(None, LLAMA, "cuda") is taken(True, LLAMA, "cuda") is True
+    assert taken(False, LLAMA, "cuda") is False
+    assert taken(None, LLAMA, "cpu") is False
+    assert taken(None, neox, "cuda") is False
+
+
+def test_fused_kernels_that_cannot_take_part_are_left_out_or_refused_with_the_next_step(
+    liger: FakeLiger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "find_spec", lambda _: object() if installed else None)
-    assert uses_liger_kernel(asked(value), device) is taken
+    def refused(words: str, model: Any = LLAMA, device: str = "cuda") -> None:
+        assert with_kernels(asked(None), model, device).training.use_liger_kernel is False
+        with pytest.raises(PrerequisiteError, match=words):
+            with_kernels(asked(True), model, device)
+
+    refused("needs a GPU", device="cpu")
+    refused("knows no gpt_neox models; take gemma3_text", SimpleNamespace(model_type="gpt_neox"))
+    monkeypatch.setattr(kernels, "version", lambda _: "0.7.9")
+    refused(r"needs liger-kernel 0.8, and 0.7.9 is installed; run `pip install -U liger-kernel`")
+    monkeypatch.setattr(kernels, "version", lambda _: "0.10.0")
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", None)
+    refused("finds liger-kernel broken")
+    monkeypatch.undo()
+    if not torch.cuda.is_available():
+        refused("which is not installed; run `pip install liger-kernel`")
 
 
-@pytest.mark.parametrize(
-    ("installed", "step"), [(False, "pip install liger-kernel"), (True, "leave it out")]
-)
-def test_fused_kernels_that_cannot_run_are_refused_if_asked_for(
-    installed: bool, step: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("activation", "fused"), [("silu", True), ("gelu", False)])
+def test_only_the_activation_that_the_kernels_know_is_fused_and_never_the_loss(
+    liger: FakeLiger, tmp_path: Path, activation: str, fused: bool
 ) -> None:
-    monkeypatch.setattr(kernels, "find_spec", lambda _: object() if installed else None)
-    with pytest.raises(PrerequisiteError, match=step):
-        uses_liger_kernel(asked(True), "cpu")
+    """Another activation would be replaced without a word."""
+    model = _model(tmp_path, hidden_act=activation)
+    with fused_kernels(model, asked(True)):
+        pass
+    assert liger.given == [
+        {"cross_entropy": False, "fused_linear_cross_entropy": False, "swiglu": fused}
+    ]
 
 
-def test_fused_kernels_leave_the_loss_to_the_objective(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_process_gets_its_modules_back(liger: FakeLiger, tmp_path: Path) -> None:
+    from transformers.models.llama import modeling_llama
+
+    names = ("apply_rotary_pos_emb", "LlamaRMSNorm")
+    before = [getattr(modeling_llama, name) for name in names]
+    with pytest.raises(RuntimeError, match="stopped"), fused_kernels(_model(tmp_path), asked(True)):
+        inside = [getattr(modeling_llama, name) for name in names]
+        raise RuntimeError("stopped")
+    assert all(one is not other for one, other in zip(before, inside, strict=True))
+    assert [getattr(modeling_llama, name) for name in names] == before
+
+
+def _model(folder: Path, **fields: Any) -> Any:
+    """A tiny llama as PEFT wraps one."""
+    from gistbench.models.catalog import find_model
+    from gistbench.models.loading import load_base
+
+    base = write_tiny_base(folder / "base", **fields)
+    model = load_base(find_model(str(base)), dtype=torch.float32, device="cpu").model
+    return SimpleNamespace(get_base_model=lambda: model)
+
+
+def test_a_checkpoint_says_whether_kernels_were_fused_and_any_machine_finds_it_finished(
+    tiny_base: Path, tmp_path: Path
 ) -> None:
-    """Fused with the output matrix, it would know nothing of answers."""
-    arguments = training_arguments(asked(None), tmp_path, "cpu", Share(1))
-    assert not any((arguments.liger_kernel_config or {"": True}).values())
+    config = tiny_config(tiny_base, training={"max_steps": 1})
+    assert config.training.use_liger_kernel is None
+    folder = train(config, tmp_path / "run", device="cpu")
+    assert read_manifest(folder).training_config["training"]["use_liger_kernel"] is False
+    assert is_finished(config, folder)
 
 
 def test_inputs_left_in_bf16_train_to_the_bit_as_widened_ones(
@@ -86,9 +152,7 @@ def test_inputs_left_in_bf16_train_to_the_bit_as_widened_ones(
     for name in ("plain", "widened"):
         if name == "widened":
             monkeypatch.setattr(run, "without_casts", lambda *_: nullcontext())
-        folder = train(config, tmp_path / name, device="cpu")
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-        losses.append([json.loads(line).get("loss") for line in lines])
+        losses.append(_losses(train(config, tmp_path / name, device="cpu")))
         seen.append(set(inputs))
         inputs.clear()
     assert losses[0] == losses[1]
@@ -101,8 +165,8 @@ def test_inputs_left_in_bf16_train_to_the_bit_as_widened_ones(
     ("model_type", "fields"),
     [
         ("gemma3_text", {"head_dim": 16, "sliding_window": 32, "sliding_window_pattern": 2}),
-        ("gpt_neox", {"num_key_value_heads": None}),
         ("llama", {}),
+        ("llama", {"hidden_act": "gelu"}),
         ("mistral", {}),
         ("qwen2", {}),
         ("qwen3", {"head_dim": 16}),
@@ -120,8 +184,11 @@ def test_fused_kernels_train_alike(
             "training": {"use_liger_kernel": fused, "max_steps": 4},
         }
         config = validate(TrainConfig, merge(tiny_config(base).model_dump(), changes), "test")
-        folder = train(config, tmp_path / str(fused), device="cuda")
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-        losses[fused] = [json.loads(line).get("loss") for line in lines]
+        losses[fused] = _losses(train(config, tmp_path / str(fused), device="cuda"))
     assert losses[True] == pytest.approx(losses[False], rel=1e-4 if dtype == "float32" else 2e-2)
-    assert len(set(losses[True])) > 1
+    assert losses[True] != losses[False], "nothing was fused"
+
+
+def _losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [entry["loss"] for line in lines if "loss" in (entry := json.loads(line))]
