@@ -35,6 +35,7 @@ def train_speed(
     config: Path | None = None,
     steps: int = 10,
     warm_up_steps: int = 3,
+    profile: bool = False,
     output: Path | None = None,
     device: Device = "auto",
 ) -> None:
@@ -46,6 +47,7 @@ def train_speed(
         config: A YAML file with the same fields.
         steps: Timed optimiser steps.
         warm_up_steps: Steps before them.
+        profile: Trace further steps afterwards: which kernels they spend their time in.
         output: JSON file of the record (default: results/speed/TIME-train.json).
         device: Where to train.
     """
@@ -59,7 +61,13 @@ def train_speed(
 
     file = output or _default("train")
     record = speed_of_training(
-        settings, file, device=chosen, steps=steps, warm_up_steps=warm_up_steps, command=_command()
+        settings,
+        file,
+        device=chosen,
+        steps=steps,
+        warm_up_steps=warm_up_steps,
+        command=_command(),
+        profiled=profile,
     )
     part()
     if record is not None:
@@ -71,6 +79,7 @@ def decode_speed(
     *,
     settings: Annotated[DecodeSpeedConfig | None, Parameter(name="*", group=FIELDS)] = None,
     config: Path | None = None,
+    profile: bool = False,
     output: Path | None = None,
     device: Device = "auto",
 ) -> None:
@@ -79,7 +88,9 @@ def decode_speed(
     Args:
         settings: What to measure.
         config: A YAML file with the same fields.
-        output: JSON file of the record (default: results/speed/TIME-decode.json).
+        profile: Trace each side after its rounds: which kernels a step spends its time in.
+        output: JSON file of the record, written after every round (default:
+            results/speed/TIME-decode.json).
         device: Where to decode.
     """
     wanted = _wanted(DecodeSpeedConfig, settings, config)
@@ -88,8 +99,22 @@ def decode_speed(
     from gistbench.speed.run import speed_of_decoding
 
     file = output or _default("decode")
-    record = speed_of_decoding(wanted, file, device=chosen, command=_command(), say=_say())
+    record = speed_of_decoding(
+        wanted, file, device=chosen, command=_command(), profiled=profile, say=_say()
+    )
     _show(record, file)
+
+
+@speed.command(name="show")
+def show_speed(record: Path) -> None:
+    """Show a record of `speed train` or `speed decode`, also one that was stopped half way.
+
+    Args:
+        record: JSON file that one of them wrote.
+    """
+    from gistbench.speed.output import read_speed
+
+    _show(read_speed(record), record)
 
 
 @speed.command(name="savings")

@@ -9,44 +9,22 @@ from statistics import median
 
 import torch
 
-from gistbench.config import AdapterConfig, Decoding, Quantization, TrainConfig
+from gistbench.config import Decoding, Quantization
 from gistbench.core.cache import ContextCache, stack
 from gistbench.core.operations import decoding_bytes
 from gistbench.errors import UsageError
-from gistbench.models.adapter import add_adapter, add_gist_rows, merge_gist_rows
-from gistbench.models.catalog import find_model
-from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.decode import AnswerLoop, Answers, read_contexts
-from gistbench.models.loading import BaseModel, load_base
-from gistbench.models.manifest import base_of, find_checkpoint
 from gistbench.models.memory import OUT_OF_MEMORY, is_out_of_memory
-from gistbench.models.random_weights import random_base, random_ids
+from gistbench.models.random_weights import random_ids
 from gistbench.models.static import decoding_loop
 from gistbench.records import NotMeasured
+from gistbench.speed.arm_model import ArmModel
 from gistbench.speed.floors import countable
-from gistbench.speed.records import DecodingSpeed, Rates, SkippedSide
-from gistbench.speed.settings import DecodedArm, DecodeSpeedConfig, SpeedModel
+from gistbench.speed.profile import LastLook, Profiler
+from gistbench.speed.records import DecodingSpeed, Profile, Rates, SkippedSide
+from gistbench.speed.settings import DecodedArm, DecodeSpeedConfig
 
 Clock = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class ArmModel:
-    """An arm's model, as a run would have it.
-
-    Attributes:
-        base: What it was made from; the model below may be another by now.
-        model: Reads and answers.
-        gist_ids: Appended to the context; empty for full context.
-        segmented: As the checkpoint's gists were trained.
-        num_parameters: Of the base model, before anything was added to it.
-    """
-
-    base: BaseModel
-    model: torch.nn.Module
-    gist_ids: tuple[int, ...] = ()
-    segmented: bool = False
-    num_parameters: int = 0
 
 
 @dataclass(slots=True)
@@ -57,56 +35,23 @@ class Side:
     decoding: Decoding
     loop: AnswerLoop
     rounds: list[Answers] = field(default_factory=list)
+    profile: Profile | NotMeasured | None = None
 
 
-def load_arm(
-    settings: SpeedModel, arm: DecodedArm, quantization: Quantization, device: str
-) -> ArmModel:
-    """Load an arm's model: merged where weights are not quantised, as in a run.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All sides of one precision and batch size, as far as they are measured.
 
-    Raises:
-        GistbenchError: It cannot be had; see `load_base`, `random_base`, `load_checkpoint`.
+    Attributes:
+        rounds_done: Of those that count.
+        is_whole: Nothing is to come.
     """
-    dtype = getattr(torch, settings.dtype)
-    if settings.weights == "real":
-        base = load_base(
-            find_model(base_of(settings.checkpoint, settings.base)),
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-            revision=settings.revision,
-        )
-        num_parameters = int(base.model.num_parameters())
-        if arm == "full" or settings.checkpoint is None:
-            return ArmModel(base, base.model, num_parameters=num_parameters)
-        trained = load_checkpoint(
-            base,
-            find_checkpoint(settings.checkpoint),
-            allow_other_precision=settings.allow_other_precision,
-        )
-        segmented = trained.manifest.gist_view == "segments"
-        return ArmModel(base, trained.model, trained.gist_ids, segmented, num_parameters)
-    base = random_base(
-        settings.base or "llama-3-8b",
-        dtype=dtype,
-        device=device,
-        quantization=quantization,
-        max_positions=settings.max_positions,
-        revision=settings.revision,
-        seed=settings.seed,
-    )
-    num_parameters = int(base.model.num_parameters())
-    if arm == "full":
-        return ArmModel(base, base.model, num_parameters=num_parameters)
-    config = TrainConfig(adapter=AdapterConfig(num_gists=settings.num_gists))
-    gist_ids = add_gist_rows(base.model, settings.num_gists, seed=settings.seed)
-    wrapped = add_adapter(base.model, config, gist_ids)
-    model: torch.nn.Module = wrapped
-    if quantization == "none":
-        model = wrapped.merge_and_unload()
-    else:
-        merge_gist_rows(wrapped)
-    return ArmModel(base, model.eval(), gist_ids, num_parameters=num_parameters)
+
+    quantization: Quantization
+    batch_size: int
+    sides: tuple[DecodingSpeed | SkippedSide, ...]
+    rounds_done: int
+    is_whole: bool
 
 
 def measure_decoding(
@@ -116,10 +61,24 @@ def measure_decoding(
     rates: Rates,
     device: str,
     clock: Clock,
-) -> Iterator[DecodingSpeed | SkippedSide]:
+    *,
+    profiled: bool = False,
+) -> Iterator[Measured]:
     """Every batch size at one precision, all sides of each alternating round by round.
 
     What is generated decides nothing: every side runs the same number of steps.
+
+    Args:
+        settings: What to measure.
+        models: Of each arm.
+        quantization: Of their weights.
+        rates: Of the device, for the floors.
+        device: Where.
+        clock: Seconds, waiting for the device.
+        profiled: Trace each side once all rounds are done.
+
+    Yields:
+        A batch size after each of its rounds, and once more when it is whole.
 
     Raises:
         UsageError: The model has fewer positions than the contexts need.
@@ -133,8 +92,11 @@ def measure_decoding(
                 f"--context-tokens{more}"
             )
     for batch_size in settings.sizes:
+        profiled_on = device if profiled else None
         # What the sides of one batch size keep must be gone before the next is tried.
-        yield from _one_batch_size(settings, models, quantization, batch_size, rates, clock)
+        yield from _one_batch_size(
+            settings, models, quantization, batch_size, rates, clock, profiled_on
+        )
         gc.collect()
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
@@ -147,26 +109,50 @@ def _one_batch_size(
     batch_size: int,
     rates: Rates,
     clock: Clock,
-) -> list[DecodingSpeed | SkippedSide]:
+    profiled_on: str | None,
+) -> Iterator[Measured]:
     sides = [Side(arm, decoding, decoding_loop(decoding)) for arm, decoding in settings.sides]
+    contexts: dict[DecodedArm, ContextCache] = {}
+
+    def measured(*, is_whole: bool) -> Measured:
+        records = tuple(
+            _record(settings, models, contexts, sides, side, quantization, rates) for side in sides
+        )
+        return Measured(quantization, batch_size, records, len(sides[0].rounds), is_whole)
+
     try:
-        contexts = {arm: _contexts(settings, models[arm], batch_size) for arm in settings.arm_names}
-        _take_turns(settings, models, contexts, sides, clock)
+        for arm in settings.arm_names:
+            contexts[arm] = _contexts(settings, models[arm], batch_size)
+        for _ in _take_turns(settings, models, contexts, sides, clock):
+            yield measured(is_whole=False)
     except OUT_OF_MEMORY as error:
         if not is_out_of_memory(error):
             raise
-        reason = f"{batch_size} contexts of every side at once do not fit on this GPU"
-        return [
-            SkippedSide(
-                arm=side.arm,
-                decoding=side.decoding,
-                quantization=quantization,
-                batch_size=batch_size,
-                reason=NotMeasured(not_measured=reason),
-            )
-            for side in sides
-        ]
-    return [_record(settings, models, contexts, sides, side, quantization, rates) for side in sides]
+        skipped = _skipped(sides, quantization, batch_size)
+    else:
+        if profiled_on is not None:
+            for side in sides:
+                ask = _asking(settings, models[side.arm], contexts[side.arm], side)
+                side.profile = _profiled(ask, Profiler(profiled_on), clock, settings.new_tokens)
+        yield measured(is_whole=True)
+        return
+    yield Measured(quantization, batch_size, skipped, 0, is_whole=True)
+
+
+def _skipped(
+    sides: list[Side], quantization: Quantization, batch_size: int
+) -> tuple[SkippedSide, ...]:
+    reason = f"{batch_size} contexts of every side at once do not fit on this GPU"
+    return tuple(
+        SkippedSide(
+            arm=side.arm,
+            decoding=side.decoding,
+            quantization=quantization,
+            batch_size=batch_size,
+            reason=NotMeasured(not_measured=reason),
+        )
+        for side in sides
+    )
 
 
 def _contexts(settings: DecodeSpeedConfig, arm: ArmModel, batch_size: int) -> ContextCache:
@@ -188,27 +174,50 @@ def _take_turns(
     contexts: dict[DecodedArm, ContextCache],
     sides: list[Side],
     clock: Clock,
-) -> None:
+) -> Iterator[None]:
     """A round that does not count, then those that do; every other one in the reverse order."""
     for round_index in range(settings.rounds + 1):
         for side in sides if round_index % 2 else reversed(sides):
-            arm, context = models[side.arm], contexts[side.arm]
-            rows = context.layout.batch_size
-            questions = [
-                random_ids(settings.question_tokens, arm.base.num_text_tokens, settings.seed + row)
-                for row in range(rows)
-            ]
-            answers = side.loop(
-                arm.model,
-                context,
-                questions,
-                max_new_tokens=settings.new_tokens + 1,
-                is_done=lambda _: False,
-                num_text_tokens=arm.base.num_text_tokens,
-                clock=clock,
-            )
+            answers = _asking(settings, models[side.arm], contexts[side.arm], side)(clock)
             if round_index:
                 side.rounds.append(answers)
+        if round_index:
+            yield
+
+
+def _asking(
+    settings: DecodeSpeedConfig, arm: ArmModel, context: ContextCache, side: Side
+) -> Callable[[Clock], Answers]:
+    """What a round of one side does."""
+    questions = [
+        random_ids(settings.question_tokens, arm.base.num_text_tokens, settings.seed + row)
+        for row in range(context.layout.batch_size)
+    ]
+    return lambda clock: side.loop(
+        arm.model,
+        context,
+        questions,
+        max_new_tokens=settings.new_tokens + 1,
+        is_done=lambda _: False,
+        num_text_tokens=arm.base.num_text_tokens,
+        clock=clock,
+    )
+
+
+def _profiled(
+    ask: Callable[[Clock], Answers], profiler: Profiler, clock: Clock, steps: int
+) -> Profile | NotMeasured:
+    """Where the time of the steps of a further round goes."""
+    watch = LastLook(profiler, clock, steps)
+    try:
+        for _ in range(3):  # its looks at the clock are counted, tracing starts, and it is traced
+            ask(watch)
+            watch.again()
+    except OUT_OF_MEMORY as error:  # tracing takes device memory of its own
+        if not is_out_of_memory(error):
+            raise
+        return NotMeasured(not_measured="a traced round does not fit on this GPU")
+    return profiler.result()
 
 
 def _record(
@@ -254,6 +263,7 @@ def _record(
         floor_seconds_per_step=floor,
         share_of_floor=share,
         same_rows_share=_same_rows(sides, side),
+        profile=side.profile,
     )
 
 

@@ -13,7 +13,7 @@ from gistbench.models.random_weights import random_ids
 from gistbench.models.reading import segment_lengths
 from gistbench.models.reading_cost import ReadingCost, measured_read
 from gistbench.records import Count, NotMeasured
-from gistbench.speed.decoding import ArmModel, load_arm
+from gistbench.speed.arm_model import ArmModel, load_arm
 from gistbench.speed.meter import NO_GPU
 from gistbench.speed.run import about, described_base
 from gistbench.speed.savings_records import (

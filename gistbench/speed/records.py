@@ -37,6 +37,55 @@ class SpeedBase(Record):
     dtype: str
 
 
+KernelGroup = Literal[
+    "matrix products",
+    "attention",
+    "dequantisation",
+    "elementwise",
+    "copies",
+    "optimiser",
+    "communication",
+    "other",
+]
+"""What kernels do. Elementwise are norms, activations, losses and all other of their kind."""
+
+
+class KernelShare(Record):
+    """A group of kernels, or those of one name.
+
+    Attributes:
+        name: Of the group, or shortened of the kernel.
+        share: Of the time of all kernels, those that overlap counted each.
+        seconds_per_step: Of these kernels, one after the other.
+        launches_per_step: How often they ran.
+    """
+
+    name: str
+    share: float
+    seconds_per_step: float
+    launches_per_step: float
+
+
+class Profile(Record):
+    """Where the time of a step goes, traced in further steps after the timed ones.
+
+    Attributes:
+        traced: Kernels on a GPU; on a CPU operators, each without what it called.
+        steps: That were traced.
+        seconds_per_step: Of these steps, which tracing delays: the timed figures are elsewhere.
+        idle_share: Of these seconds, in which the device ran nothing.
+        groups: All groups of which anything ran, most time first.
+        kernels: Those that took most.
+    """
+
+    traced: Literal["kernels", "operators"]
+    steps: int
+    seconds_per_step: float
+    idle_share: Quantity
+    groups: tuple[KernelShare, ...]
+    kernels: tuple[KernelShare, ...]
+
+
 class TrainingSpeed(Record):
     """Optimiser steps, one after the other, after some that were not timed.
 
@@ -55,6 +104,7 @@ class TrainingSpeed(Record):
             torch, and in NVML's as far as it lies on the device.
         checkpoint_bytes: Of the adapter that the training wrote.
         fused_kernels: liger-kernel's took part; its version is among the packages.
+        profile: Of the first process; None where none was asked for.
     """
 
     preset: str
@@ -84,6 +134,7 @@ class TrainingSpeed(Record):
     checkpoint_bytes: int
     processes: int = 1
     fused_kernels: bool = False
+    profile: Profile | NotMeasured | None = None
 
 
 class DecodingSpeed(Record):
@@ -103,6 +154,7 @@ class DecodingSpeed(Record):
         same_rows_share: Rows whose tokens are those of the eager loop. In bf16 two kernels may
             round a near tie apart, and random weights are full of near ties.
         first_token_seconds: From the question to the first token, median round.
+        profile: Of decoding steps; None where none was asked for.
     """
 
     arm: Literal["full", "gist"]
@@ -122,6 +174,7 @@ class DecodingSpeed(Record):
     floor_seconds_per_step: Quantity
     share_of_floor: Quantity
     same_rows_share: Quantity
+    profile: Profile | NotMeasured | None = None
 
 
 class SkippedSide(Record):
@@ -140,6 +193,7 @@ class SpeedRecord(Record):
     Attributes:
         accuracy: Never measured here; says why.
         training: None where decoding was measured.
+        unfinished: What was done of it so far, in words; None once it is whole.
     """
 
     schema_version: Literal[1] = 1
@@ -153,3 +207,4 @@ class SpeedRecord(Record):
     training: TrainingSpeed | None = None
     decoding: tuple[DecodingSpeed, ...] = ()
     skipped: tuple[SkippedSide, ...] = ()
+    unfinished: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,16 +12,17 @@ from typing import Any, Literal
 import torch
 
 from gistbench.config import Config, TrainConfig
-from gistbench.errors import UsageError
 from gistbench.measurement import provenance, synchronize
 from gistbench.models.random_weights import MEANINGLESS
 from gistbench.records import NotMeasured
-from gistbench.speed.decoding import ArmModel, load_arm, measure_decoding
+from gistbench.speed.arm_model import ArmModel, load_arm
+from gistbench.speed.decoding import measure_decoding
+from gistbench.speed.output import require_output
 from gistbench.speed.rates import measure_rates
 from gistbench.speed.records import DecodingSpeed, SkippedSide, SpeedBase, SpeedRecord
 from gistbench.speed.settings import DecodedArm, DecodeSpeedConfig
 from gistbench.speed.training import measure_training
-from gistbench.storage import check_writable, write_json
+from gistbench.storage import write_json
 
 NO_TASK = NotMeasured(not_measured="speed alone was measured: no task was answered")
 
@@ -33,8 +35,18 @@ def speed_of_training(
     steps: int,
     warm_up_steps: int,
     command: str,
+    profiled: bool = False,
 ) -> SpeedRecord | None:
     """Time training steps and write the record.
+
+    Args:
+        config: What `gistbench train` would run.
+        output: File of the record.
+        device: Where to train.
+        steps: Timed.
+        warm_up_steps: Before those.
+        command: For the record.
+        profiled: Trace further steps afterwards.
 
     Returns:
         The record; None in all but the first of several processes that share the steps.
@@ -42,9 +54,11 @@ def speed_of_training(
     Raises:
         GistbenchError: The configuration cannot be trained, or the file not be written.
     """
-    _require_file(output)
+    require_output(output, config)
     rates = measure_rates(device, getattr(torch, config.base.dtype))
-    measured = measure_training(config, rates, device, steps=steps, warm_up_steps=warm_up_steps)
+    measured = measure_training(
+        config, rates, device, steps=steps, warm_up_steps=warm_up_steps, profiled=profiled
+    )
     if measured is None:
         return None
     training, base = measured
@@ -61,20 +75,34 @@ def speed_of_decoding(
     *,
     device: Literal["cpu", "cuda"],
     command: str,
+    profiled: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> SpeedRecord:
-    """Time decoding on every side and write the record, whole after each precision.
+    """Time decoding on every side, and write the record after each round: unfinished, then whole.
+
+    Args:
+        settings: What to measure.
+        output: File of the record.
+        device: Where.
+        command: For the record.
+        profiled: Trace each side once its rounds are done.
+        say: Told what is being done.
 
     Raises:
         GistbenchError: A model cannot be had, or the file not be written.
     """
-    _require_file(output)
+    require_output(output, settings)
     place = "cuda:0" if device == "cuda" else "cpu"
+    say(
+        f"{output} is written after every round; "
+        f"`gistbench speed show {shlex.quote(str(output))}` shows it, also when this was stopped"
+    )
     say("measuring the device's own rates")
     rates = measure_rates(place, getattr(torch, settings.dtype))
     start = about(settings, command, place)
-    done: list[DecodingSpeed] = []
-    skipped: list[SkippedSide] = []
+    in_all = settings.rounds * len(settings.sizes) * len(settings.precisions)
+    rounds_done = 0
+    whole: list[DecodingSpeed | SkippedSide] = []
 
     def clock() -> float:
         synchronize(place)
@@ -87,19 +115,34 @@ def speed_of_decoding(
             arm: load_arm(settings, arm, quantization, place) for arm in settings.arm_names
         }
         base = described_base(models[settings.arm_names[0]])
-        for side in measure_decoding(settings, models, quantization, rates, place, clock):
-            if isinstance(side, DecodingSpeed):
-                done.append(side)
-            else:
-                skipped.append(side)
-            say(f"{side.arm}, {side.decoding}, {quantization}, {side.batch_size} contexts")
+        for found in measure_decoding(
+            settings, models, quantization, rates, place, clock, profiled=profiled
+        ):
+            sides = (*whole, *found.sides)
+            unfinished: str | None = (
+                f"stopped after {rounds_done + found.rounds_done} of {in_all} rounds, the last "
+                f"with {found.batch_size} contexts, quantization {quantization}"
+            )
+            if found.is_whole:
+                rounds_done += settings.rounds
+                whole.extend(found.sides)
+                for side in found.sides:
+                    size = f"{side.batch_size} contexts"
+                    say(f"{side.arm}, {side.decoding}, {quantization}, {size}")
+                if rounds_done == in_all:
+                    unfinished = None
+            record = SpeedRecord(
+                **start,
+                base=base,
+                rates=rates,
+                decoding=tuple(side for side in sides if isinstance(side, DecodingSpeed)),
+                skipped=tuple(side for side in sides if isinstance(side, SkippedSide)),
+                unfinished=unfinished,
+            )
+            write_json(output, record)
         models.clear()
         if device == "cuda":
             torch.cuda.empty_cache()
-        record = SpeedRecord(
-            **start, base=base, rates=rates, decoding=tuple(done), skipped=tuple(skipped)
-        )
-        write_json(output, record)
     assert record is not None
     return record
 
@@ -126,10 +169,3 @@ def described_base(arm: ArmModel) -> SpeedBase:
         num_parameters=arm.num_parameters,
         dtype=reference.dtype,
     )
-
-
-def _require_file(output: Path) -> None:
-    """Refuse, before anything is measured, an output that cannot be written."""
-    if output.is_dir():
-        raise UsageError(f"--output {output} is a folder; name a file in it")
-    check_writable(output.parent)

@@ -24,7 +24,7 @@ from gistbench.models.joint import join_projections
 from gistbench.models.manifest import find_checkpoint, read_manifest
 from gistbench.models.random_weights import random_ids
 from gistbench.records import NotMeasured, Quantity
-from gistbench.speed.decoding import ArmModel, load_arm
+from gistbench.speed.arm_model import ArmModel, load_arm
 from gistbench.speed.floors import countable
 from gistbench.speed.held import HeldBatch, Places, Shape, context_layout, read_into
 from gistbench.speed.records import Rates

@@ -6,7 +6,7 @@ from rich.table import Column, Table
 
 from gistbench.metrics import format_bytes, format_percent, format_rate, format_seconds
 from gistbench.records import NotMeasured
-from gistbench.speed.records import SpeedRecord
+from gistbench.speed.records import Profile, SpeedRecord
 
 MISSING = "not measured"
 
@@ -21,12 +21,45 @@ def tables(record: SpeedRecord) -> list[Table]:
     )  # fmt: skip
     about.add_row("copy, read and write", f"{rates.copy_bytes_per_second / 1e9:,.4g} GB/s")
     about.add_row("accuracy", f"{MISSING}: {record.accuracy.not_measured}")
+    if record.unfinished is not None:
+        about.add_row("UNFINISHED", record.unfinished)
     made = [about]
     if record.training is not None:
         made.append(_training(record))
+        if record.training.profile is not None:
+            made.append(_profile(record.training.profile, "a training step"))
     if record.decoding or record.skipped:
         made.append(_decoding(record))
+    for side in record.decoding:
+        if side.profile is not None:
+            precision = _precision(side.quantization, record)
+            of = f"{side.arm}, {side.decoding}, {precision}, {side.batch_size} contexts"
+            made.append(_profile(side.profile, f"a decoding step: {of}"))
     return made
+
+
+def _profile(profile: Profile | NotMeasured, step: str) -> Table:
+    """Where its time went, group by group."""
+    columns = (
+        Column("kernels"),
+        *(Column(name, justify="right") for name in ("share", "seconds a step", "launches a step")),
+    )
+    table = Table(*columns, title=f"where the time went, {step}", padding=(0, 0, 0, 0))
+    if isinstance(profile, NotMeasured):
+        table.caption = f"{MISSING}: {profile.not_measured}"
+        return table
+    table.columns[0].header = profile.traced
+    for group in profile.groups:
+        table.add_row(
+            group.name,
+            format_percent(group.share),
+            format_seconds(group.seconds_per_step),
+            f"{group.launches_per_step:,.4g}",
+        )
+    traced = f"a traced step, {format_seconds(profile.seconds_per_step)}"
+    idle = _shown(profile.idle_share, format_percent)
+    table.caption = f"{traced}; device idle in it: {idle}"
+    return table
 
 
 def _training(record: SpeedRecord) -> Table:

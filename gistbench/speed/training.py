@@ -19,11 +19,15 @@ from gistbench.measurement import MemorySampler, synchronize
 from gistbench.models.manifest import read_manifest
 from gistbench.records import NotMeasured, PhaseRecord
 from gistbench.speed.floors import countable
+from gistbench.speed.profile import Profiler
 from gistbench.speed.records import Rates, SpeedBase, TrainingSpeed
 from gistbench.training.objective import layout_of
 from gistbench.training.run import train
 from gistbench.training.share import Share
 from gistbench.training.trainer import GistTrainer
+
+PROFILED_STEPS = 3
+"""The first of them is thrown away."""
 
 
 class StepTimer(TrainerCallback):
@@ -31,15 +35,32 @@ class StepTimer(TrainerCallback):
 
     Attributes:
         seconds: Of each timed step.
-        managed_bytes: Of optimiser state that pages, after the last step.
+        managed_bytes: Of optimiser state that pages, after the last timed step.
     """
 
-    def __init__(self, sampler: MemorySampler, device: str, warm_up_steps: int) -> None:
+    def __init__(
+        self,
+        sampler: MemorySampler,
+        device: str,
+        warm_up_steps: int,
+        steps: int,
+        profiler: Profiler | None = None,
+    ) -> None:
+        """Watch nothing yet.
+
+        Args:
+            sampler: Of the memory of the timed steps.
+            device: Where the training runs.
+            warm_up_steps: That are not timed.
+            steps: That are. Those after them are traced.
+            profiler: Traces them, if any.
+        """
         self.trainer: GistTrainer | None = None
         self.seconds: list[float] = []
         self.managed_bytes = 0
         self._sampler, self._device = sampler, device
-        self._warm_up_steps = warm_up_steps
+        self._warm_up_steps, self._last_timed = warm_up_steps, warm_up_steps + steps
+        self._profiler = profiler
         self._open = ExitStack()
         self._started = 0.0
 
@@ -49,24 +70,27 @@ class StepTimer(TrainerCallback):
         """Start the clock, and with the first timed step the phase whose memory counts."""
         if state.global_step == self._warm_up_steps:
             self._open.enter_context(self._sampler.phase("train"))
+        if state.global_step >= self._last_timed and self._profiler is not None:
+            self._profiler.begin()
         synchronize(self._device)
         self._started = time.perf_counter()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Stop the clock when the device has finished."""
+        """Stop the clock when the device has finished, and after the last timed step the phase."""
         synchronize(self._device)
-        if state.global_step > self._warm_up_steps:
-            self.seconds.append(time.perf_counter() - self._started)
-        self.managed_bytes = managed_bytes()
+        seconds = time.perf_counter() - self._started
         control.should_save = False  # also after the last step: the state would be thrown away
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Close the phase before anything is saved."""
-        self._open.close()
+        if state.global_step > self._last_timed:
+            if self._profiler is not None:
+                self._profiler.end(1)
+            return
+        if state.global_step > self._warm_up_steps:
+            self.seconds.append(seconds)
+        self.managed_bytes = managed_bytes()
+        if state.global_step == self._last_timed:
+            self._open.close()
 
 
 def measure_training(
@@ -76,6 +100,7 @@ def measure_training(
     *,
     steps: int,
     warm_up_steps: int,
+    profiled: bool = False,
 ) -> tuple[TrainingSpeed, SpeedBase] | None:
     """Train for some steps at the full length, in a folder that is thrown away.
 
@@ -85,6 +110,7 @@ def measure_training(
         device: Where to train.
         steps: Timed.
         warm_up_steps: Before those, which allocate and choose kernels.
+        profiled: Trace further steps after those, in the first process.
 
     Returns:
         What was measured; None in all but the first of several processes that share the steps.
@@ -92,9 +118,12 @@ def measure_training(
     Raises:
         GistbenchError: As `gistbench.training.run.train`.
     """
-    config = _at_full_length(config, steps + warm_up_steps)
+    # All processes take the same steps, whoever traces them.
+    more = PROFILED_STEPS if profiled else 0
+    config = _at_full_length(config, steps + warm_up_steps + more)
+    profiler = Profiler(device) if profiled and launched().is_first else None
     with tempfile.TemporaryDirectory() as scratch, MemorySampler(config.name, device) as sampler:
-        timer = StepTimer(sampler, device, warm_up_steps)
+        timer = StepTimer(sampler, device, warm_up_steps, steps, profiler)
         folder = train(config, Path(scratch) / "run", device=device, callbacks=(timer,))
         if not launched().is_first:
             return None
@@ -111,6 +140,8 @@ def measure_training(
     )
     config = validate(TrainConfig, manifest.training_config, str(folder))
     speed = _speed(config, timer, phase, rates, manifest.adapter_bytes, warm_up_steps)
+    if profiler is not None:
+        speed = speed.model_copy(update={"profile": profiler.result()})
     return speed, base
 
 

@@ -361,7 +361,7 @@ def test_captured_steps_generate_the_eager_loops_tokens(
 @torch.inference_mode()
 def test_captured_steps_of_a_quantised_model_with_an_adapter_give_its_eager_logits() -> None:
     """4-bit kernels and an unmerged LoRA inside a graph; float32, so that no tie is near."""
-    from gistbench.speed.decoding import load_arm
+    from gistbench.speed.arm_model import load_arm
     from gistbench.speed.settings import DecodeSpeedConfig
 
     settings = DecodeSpeedConfig(base="smollm2-135m", weights="random", dtype="float32")
