@@ -99,9 +99,15 @@ def decode_speed(
     from gistbench.speed.run import speed_of_decoding
 
     file = output or _default("decode")
-    record = speed_of_decoding(
-        wanted, file, device=chosen, command=_command(), profiled=profile, say=_say()
-    )
+    try:
+        record = speed_of_decoding(
+            wanted, file, device=chosen, command=_command(), profiled=profile, say=_say()
+        )
+    except KeyboardInterrupt:
+        if not file.exists():
+            raise
+        _say()(f"\ngistbench: stopped; `gistbench speed show {file}` shows the rounds so far")
+        sys.exit(130)
     _show(record, file)
 
 
