@@ -106,7 +106,8 @@ def decode_speed(
     except KeyboardInterrupt:
         if not file.exists():
             raise
-        _say()(f"\ngistbench: stopped; `gistbench speed show {file}` shows the rounds so far")
+        show = f"gistbench speed show {shlex.quote(str(file))}"
+        _say()(f"\ngistbench: stopped; `{show}` shows the rounds so far")
         sys.exit(130)
     _show(record, file)
 

@@ -119,12 +119,13 @@ def speed_of_decoding(
             settings, models, quantization, rates, place, clock, profiled=profiled
         ):
             sides = (*whole, *found.sides)
+            now_done = rounds_done + (settings.rounds if found.is_whole else found.rounds_done)
             unfinished: str | None = (
-                f"stopped after {rounds_done + found.rounds_done} of {in_all} rounds, the last "
-                f"with {found.batch_size} contexts, quantization {quantization}"
+                f"stopped after {now_done} of {in_all} rounds, the last with {found.batch_size} "
+                f"contexts, quantization {quantization}"
             )
             if found.is_whole:
-                rounds_done += settings.rounds
+                rounds_done = now_done
                 whole.extend(found.sides)
                 for side in found.sides:
                     size = f"{side.batch_size} contexts"
