@@ -214,6 +214,7 @@ def _profiled(
             ask(watch)
             watch.again()
     except OUT_OF_MEMORY as error:  # tracing takes device memory of its own
+        profiler.abandon()
         if not is_out_of_memory(error):
             raise
         return NotMeasured(not_measured="a traced round does not fit on this GPU")

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, supported_activities
 
 from gistbench.measurement import synchronize
 from gistbench.records import NotMeasured
@@ -14,7 +14,7 @@ from gistbench.speed.kernels import Launch, by_group, by_name, covered, idle_sha
 from gistbench.speed.records import Profile
 
 NO_KERNELS = NotMeasured(
-    not_measured="the profiler saw no kernel; set KINETO_LOG_LEVEL=0 to see what it says"
+    not_measured="torch's profiler saw no kernel; set KINETO_LOG_LEVEL=0 to see what it says"
 )
 NO_IDLE = NotMeasured(
     not_measured="kernels are traced on a GPU only: on a CPU these are operators, and the time "
@@ -52,6 +52,8 @@ class Profiler:
     def begin(self) -> None:
         """Trace from here on, once the device has finished what came before."""
         activity = ProfilerActivity.CUDA if self._is_gpu else ProfilerActivity.CPU
+        if activity not in supported_activities():  # torch may be built without CUPTI
+            return
         self._trace = profile(activities=[activity])
         synchronize(self._device)
         self._trace.start()
@@ -63,7 +65,8 @@ class Profiler:
         Args:
             steps: That ran since `begin`.
         """
-        assert self._trace is not None
+        if self._trace is None:
+            return
         synchronize(self._device)
         seconds = time.perf_counter() - self._began
         self._trace.stop()
@@ -77,17 +80,23 @@ class Profiler:
         self._busy_seconds += covered(launches)
         self._launches += launches
 
+    def abandon(self) -> None:
+        """Trace no further, and keep nothing of the stretch; nothing to do outside of one."""
+        if self._trace is not None:
+            self._trace.stop()
+        self._trace = None
+
     def result(self) -> Profile | NotMeasured:
-        """What the steps took, group by group and kernel by kernel."""
+        """What the steps took, group by group and kernel by kernel, if anything was traced."""
         if not sum(launch.seconds for launch in self._launches):
             return NO_KERNELS
         return Profile(
             traced="kernels" if self._is_gpu else "operators",
             steps=self._steps,
             seconds_per_step=self._wall_seconds / self._steps,
-            idle_share=idle_share(self._busy_seconds, self._wall_seconds)
-            if self._is_gpu
-            else NO_IDLE,
+            idle_share=(
+                idle_share(self._busy_seconds, self._wall_seconds) if self._is_gpu else NO_IDLE
+            ),
             groups=by_group(self._launches, self._steps),
             kernels=by_name(self._launches, self._steps),
         )

@@ -140,6 +140,27 @@ def test_every_side_of_a_decoding_measurement_has_a_profile_of_its_steps_alone(
     assert "gist, eager, fp32, 2 contexts" in text
 
 
+def test_a_traced_round_that_does_not_fit_leaves_the_timed_ones_and_the_next_profile(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = LastLook.__call__
+    failed: list[None] = []
+
+    def full(self: LastLook) -> float:
+        now = sound(self)
+        if torch.autograd._profiler_enabled() and not failed:
+            failed.append(None)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return now
+
+    monkeypatch.setattr(LastLook, "__call__", full)
+    first, *others = decode(tiny_base, tmp_path / "d.json", profiled=True).decoding
+    assert isinstance(first.profile, NotMeasured) and "does not fit" in first.profile.not_measured
+    assert len(first.round_seconds) == 2
+    for side in others:
+        require_whole(side.profile, steps=6)
+
+
 def event(name: str, kind: str, start: float, end: float, **more: Any) -> SimpleNamespace:
     span = SimpleNamespace(start=start, end=end, elapsed_us=lambda: end - start)
     fields = {"is_user_annotation": False, **more}
@@ -173,6 +194,8 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[SimpleNamespace]],
 
         clock = ticks()
         monkeypatch.setattr(profile, "profile", Trace)
+        every = set(torch.profiler.ProfilerActivity.__members__.values())
+        monkeypatch.setattr(profile, "supported_activities", lambda: every)
         monkeypatch.setattr(profile, "synchronize", lambda _: None)
         monkeypatch.setattr(profile.time, "perf_counter", lambda: next(clock))
         return asked
@@ -218,6 +241,18 @@ def test_where_no_kernel_is_seen_nothing_is_said_of_them(
         profiler.end(steps=1)
     found = profiler.result()
     assert isinstance(found, NotMeasured) and "saw no kernel" in found.not_measured
+
+
+def test_a_torch_that_cannot_trace_kernels_costs_the_profile_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = {torch.profiler.ProfilerActivity.CPU}
+    monkeypatch.setattr(profile, "supported_activities", lambda: cpu)
+    profiler = Profiler("cuda:0")
+    for _ in range(2):
+        profiler.begin()
+        profiler.end(steps=1)
+    assert isinstance(profiler.result(), NotMeasured)
 
 
 def test_tracing_writes_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
