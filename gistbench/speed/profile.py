@@ -52,7 +52,8 @@ class Profiler:
     def begin(self) -> None:
         """Trace from here on, once the device has finished what came before."""
         activity = ProfilerActivity.CUDA if self._is_gpu else ProfilerActivity.CPU
-        if activity not in supported_activities():  # torch may be built without CUPTI
+        # torch may be built without CUPTI.
+        if activity not in supported_activities():  # type: ignore[no-untyped-call]
             return
         self._trace = profile(activities=[activity])
         synchronize(self._device)
