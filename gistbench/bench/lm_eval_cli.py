@@ -13,6 +13,7 @@ from typing import Any
 
 # lm-eval registers its own models only while its registry is empty: they come first.
 import lm_eval.models  # noqa: F401
+from lm_eval._cli.utils import MergeDictAction
 from lm_eval.api.registry import register_model
 
 from gistbench import generators
@@ -130,25 +131,18 @@ def with_tasks(arguments: list[str]) -> list[str]:
     found = list(arguments)
     if given.include_path is None:
         found += ["--include_path", str(generators.tasks_folder())]
-    if given.model == "gistbench":
-        fields = dict(
-            item.split("=", 1)
-            for argument in given.model_args
-            for item in argument.split(",")
-            if "=" in item
-        )
-        names = (fields.get(name) for name in ("checkpoint", "base", "tuned_checkpoint"))
-        source = find_model(base_of(*names))
-        metadata = {"tokenizer": str(local_folder(source)), **json.loads(given.metadata)}
-        found += ["--metadata", json.dumps(metadata)]  # the last one counts
+    if given.model == "gistbench" and "tokenizer" not in given.metadata:
+        names = (given.model_args.get(n) for n in ("checkpoint", "base", "tuned_checkpoint"))
+        tokenizer = str(local_folder(find_model(base_of(*names))))
+        found += ["--metadata", json.dumps({"tokenizer": tokenizer})]  # joins what is there
     return found
 
 
 def _given(arguments: list[str]) -> argparse.Namespace:
-    """Of lm-eval's arguments those that matter here, by their names and letters there."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    """Of lm-eval's arguments those that matter here, by its names, its letters and its reading."""
+    parser = argparse.ArgumentParser("gistbench lm-eval", add_help=False, allow_abbrev=False)
     parser.add_argument("--model", "-M")
-    parser.add_argument("--model_args", "-a", nargs="*", default=[])
-    parser.add_argument("--metadata", default="{}")
+    parser.add_argument("--model_args", "-a", nargs="+", action=MergeDictAction, default={})
+    parser.add_argument("--metadata", nargs="+", action=MergeDictAction, default={})
     parser.add_argument("--include_path")
     return parser.parse_known_args(arguments)[0]

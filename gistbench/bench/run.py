@@ -26,7 +26,7 @@ from gistbench.bench.job import PROBE_FILE, ArmResult, Event, Probe, TimingResul
 from gistbench.bench.own_texts import require_donors, with_own_texts
 from gistbench.bench.processes import run_worker
 from gistbench.bench.state import Display, Run
-from gistbench.bench.writing import write
+from gistbench.bench.writing import write_records
 from gistbench.config import RunConfig
 from gistbench.errors import UsageError
 from gistbench.models.catalog import find_model
@@ -105,7 +105,7 @@ def _run(state: Run, wanted: tuple[str, ...], length: int | None) -> None:
         state.display.say(f"not applicable: {reason}")
     results = _evaluate_all(state)
     rounds = _timing(state, on_gpu=found.provenance.device.startswith("cuda"))
-    write(state, found, results, rounds)
+    write_records(state, found, results, rounds)
     shutil.rmtree(state.work, ignore_errors=True)
 
 

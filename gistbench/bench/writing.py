@@ -23,7 +23,7 @@ from gistbench.records import (
 from gistbench.storage import read_jsonl, write_run
 
 
-def write(
+def write_records(
     state: Run,
     found: Probe,
     results: dict[str, ArmResult],
@@ -83,7 +83,8 @@ def _weights_notes(gist: Manifest | None) -> tuple[str, ...]:
         return ()
     return (
         f"{gist.name} writes its gists with its adapter, and the base model's own weights answer "
-        "from them; the adapter is kept apart, which makes reading slower than merged weights",
+        "from them; the adapter is kept apart, which makes reading, and static or compiled steps, "
+        "slower than merged weights",
     )
 
 

@@ -65,8 +65,7 @@ class StepView:
     def bias(self, sliding_window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """0 where a slot may be read and minus infinity where not, ``(batch, 1, 1, slots)``.
 
-        A matrix product adds a bias at no cost; a boolean mask would take a pass of its own in
-        every layer.
+        A matrix product takes a bias along; a boolean mask would be one pass more over the scores.
         """
         if sliding_window not in self.biases:
             index = torch.arange(self.real.shape[1], device=self.real.device)
@@ -95,8 +94,8 @@ def step_attention(
     lie and never repeated. Two matrix products and a softmax, not a fused kernel: those go through
     the keys of a row one after the other, and with one query a row they leave most of a GPU idle
     (on an H200, one row of 4,960 slots, 32 query and 8 key heads: 0.75 ms for 32 layers against
-    3.4 ms; 32 rows: 6.5 against 6.8). Scores are rounded to the dtype, the softmax itself is in
-    float32.
+    3.4 ms; 32 rows: 6.5 against 6.8). Scores and weights are rounded to the dtype, between them the
+    softmax is in float32.
 
     Args:
         query: ``(batch, heads, 1, head_dim)``.

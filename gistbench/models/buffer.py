@@ -38,7 +38,10 @@ class BufferLayer(DynamicLayer):
         self.keys, self.values = own_keys[:, :, : self.length], own_values[:, :, : self.length]
 
     def get_seq_length(self) -> int:
-        """Slots that are filled; with a `slot` all, so that no compiled step depends on it."""
+        """Slots that are filled; all of them while steps of constant shape run.
+
+        A compiled step holds what Python sees for constant, and this would grow between steps.
+        """
         return self.length if self.slot is None else self.num_slots
 
     @property

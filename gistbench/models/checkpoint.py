@@ -15,9 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from peft import (
-    PeftModel,
-)
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from gistbench.config import Objective, TrainConfig

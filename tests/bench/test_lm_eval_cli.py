@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from gistbench import generators
 from gistbench.errors import UsageError
 
 
@@ -28,7 +29,9 @@ def test_an_arm_of_another_environment_is_told_where_it_runs() -> None:
         ["--model", "gistbench", "--model_args", "arm=full,base={base}"],
         ["--model=gistbench", "--model_args=arm=full,base={base}"],
         ["-M", "gistbench", "-a", "arm=full", "base={base}"],
-        ["-M", "gistbench", "-a", "base={base}", "--metadata", '{"tokenizer": "mine", "a": 1}'],
+        ["-M", "gistbench", "-a", "base={base}", "--model_args", "arm=full"],
+        ["-M", "gistbench", "-a", '{"arm": "full", "base": "{base}"}'],
+        ["-M", "gistbench", "-a", "base={base}", "--metadata", "max_seq_lengths=[4096]"],
     ],
 )
 def test_generators_get_the_tokenizer_of_the_base_however_it_is_named(
@@ -36,16 +39,22 @@ def test_generators_get_the_tokenizer_of_the_base_however_it_is_named(
 ) -> None:
     from gistbench.bench.lm_eval_cli import with_tasks
 
-    arguments = [
-        "run",
-        *(item.replace("{base}", str(tiny_base)) for item in model),
+    arguments = ["run", *(item.replace("{base}", str(tiny_base)) for item in model)]
+    arguments += ["--tasks", "niah_passkey"]
+    added = [
+        "--include_path",
+        str(generators.tasks_folder()),
+        "--metadata",
+        json.dumps({"tokenizer": str(tiny_base)}),
     ]
-    found = with_tasks([*arguments, "--tasks", "niah_passkey"])
-    assert found[: len(arguments)] == arguments
-    assert "--include_path" in found
-    metadata = json.loads(found[found.index("--metadata", -2) + 1])
-    own = "--metadata" in model
-    assert metadata == ({"tokenizer": "mine", "a": 1} if own else {"tokenizer": str(tiny_base)})
+    assert with_tasks(arguments) == [*arguments, *added]
+
+
+def test_a_tokenizer_that_the_user_names_stays() -> None:
+    from gistbench.bench.lm_eval_cli import with_tasks
+
+    arguments = ["run", "-M", "gistbench", "--metadata", "tokenizer=mine", "--include_path", "x"]
+    assert with_tasks(arguments) == arguments
 
 
 def test_other_models_and_a_users_own_tasks_are_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""A record and what it looks like, side by side in a folder."""
+"""A record as JSON, and the page that shows it as HTML and Markdown, side by side in a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gistbench.storage import check_writable, write_atomically, write_json
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Where they were written."""
+    """Where a record and its two pages were written."""
 
     html: Path
     json: Path
