@@ -193,6 +193,20 @@ def training_arguments(
     return arguments
 
 
+def require_layers(config: TrainConfig, num_layers: int) -> None:
+    """Refuse a loss on layers that the model does not have.
+
+    Raises:
+        UsageError: Names the first one.
+    """
+    for layer in config.training.pointer_layers:
+        if not 0 <= layer < num_layers:
+            raise UsageError(
+                f"training.pointer_layers {layer} is no layer of a model with {num_layers}; name "
+                f"some from 0 to {num_layers - 1}"
+            )
+
+
 def _require_own_sharing() -> None:
     """Refuse what `accelerate launch` may have been told beyond starting processes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -24,16 +24,18 @@ class Pointing:
     """Where questions look: a `Watch` that adds up their attention on the gists.
 
     With segmented gists it is known which gist read the needle that a question asks for. Of all the
-    attention that is paid to gists where an answer begins, over heads and layers, the share that
-    falls on that one says whether the question picks by what it asks. Further on the answer's own
+    attention that is paid to gists where an answer begins, over heads and some layers, the share
+    that falls on that one says whether the question picks by what it asks. Further on the answer's own
     digits say whose value it is. Supervised attention: Liu et al., 2016, "Neural Machine
     Translation with Supervised Attention" (arXiv 1609.04186).
 
     Args:
         batch: As `gistbench.training.examples.collate` makes it.
+        layers: Those that the loss counts; empty: all. Lower ones cannot tell yet what is asked.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, layers: Collection[int] = ()) -> None:
+        self._layers = layers
         self._holders = batch["holders"]
         predicting = batch["labels"] != IGNORED
         self._predicting = predicting & (predicting.cumsum(dim=1) <= FIRST_TOKENS)
@@ -58,7 +60,9 @@ class Pointing:
 
     def loss(self) -> torch.Tensor:
         """Negative logarithm of the share, summed over turns whose gist is known; 0 without any."""
-        right, every = torch.stack(self._on_right).sum(dim=0), torch.stack(self._on_any).sum(dim=0)
+        counted = self._layers or range(len(self._on_right))
+        right = torch.stack([self._on_right[layer] for layer in counted]).sum(dim=0)
+        every = torch.stack([self._on_any[layer] for layer in counted]).sum(dim=0)
         known = known_turns(self._holders)
         if not known.any():
             return right.sum() * 0

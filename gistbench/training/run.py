@@ -33,6 +33,7 @@ from gistbench.training.checks import (
     check_room,
     check_trackers,
     is_finished,
+    require_layers,
     training_arguments,
 )
 from gistbench.training.curriculum import Curriculum
@@ -109,6 +110,7 @@ def _train(
     base = _base(config, place)
     config = settled(config, base.reference.model_type)
     config = with_kernels(config, base.model.config, device)
+    require_layers(config, base.model.config.num_hidden_layers)
     supervised = check_room(config, base)
     gist_ids: tuple[int, ...] = ()
     if config.num_gists:
@@ -193,6 +195,7 @@ def _train(
         schedule_steps=config.training.schedule_steps,
         segmented=config.adapter.gist_view == "segments",
         pointer_weight=config.training.pointer_weight,
+        pointer_layers=config.training.pointer_layers,
         answers_apart=config.adapter.answer_with == "base",
         model=model,
         args=arguments,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -53,6 +53,7 @@ class GistTrainer(Trainer):
         schedule_steps: int | None = None,
         segmented: bool = False,
         pointer_weight: float = 0.0,
+        pointer_layers: Collection[int] = (),
         answers_apart: bool = False,
         **options: Any,
     ) -> None:
@@ -63,6 +64,7 @@ class GistTrainer(Trainer):
         self.objective = objective
         self.segmented = segmented
         self.pointer_weight = pointer_weight
+        self.pointer_layers = pointer_layers
         self.answer_logits_only = answer_logits_only
         self.answers_apart = answers_apart
         # `compute_loss` divides by what is in the whole step; Trainer divides by nothing more.
@@ -119,7 +121,7 @@ class GistTrainer(Trainer):
         labels, processes = inputs["labels"], self.args.world_size
         num_visible = self.num_gists if self.objective == "gist" else None
         layout = layout_of(inputs, num_visible, segmented=self.segmented)
-        pointing = Pointing(inputs) if self.pointer_weight else None
+        pointing = Pointing(inputs, self.pointer_layers) if self.pointer_weight else None
         logits = answer_logits(
             model,
             inputs,

@@ -68,6 +68,10 @@ def test_the_pointer_is_the_share_of_attention_that_falls_on_the_right_gist() ->
     assert pointing.by_layer[0, 2].isnan()
     expected = -(torch.tensor([0.75, 0.5]).log().sum())
     torch.testing.assert_close(pointing.loss(), expected)
+    upper = Pointing(batch, layers=(1,))
+    upper(torch.ones_like(shares))  # a layer that tells nothing
+    upper(shares)
+    torch.testing.assert_close(upper.loss(), expected)
 
 
 def test_training_by_the_pointer_turns_questions_to_the_right_gist(

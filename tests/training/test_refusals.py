@@ -66,6 +66,16 @@ def test_a_pointer_without_parts_to_point_at(tiny_base: Path, output: Path) -> N
     assert "objective full" in refusal(tiny_base, output, objective="full", **settings)
 
 
+def test_a_pointer_for_layers_that_are_not_there(tiny_base: Path, output: Path) -> None:
+    settings = {
+        "training": {"pointer_weight": 0.5, "pointer_layers": (1, 7)},
+        "adapter": {"gist_view": "segments"},
+    }
+    assert "training.pointer_layers 7 is no layer of a model" in refusal(
+        tiny_base, output, **settings
+    )
+
+
 def test_several_questions_to_a_reading_that_is_not_kept(tiny_base: Path, output: Path) -> None:
     text = refusal(
         tiny_base,
