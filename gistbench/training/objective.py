@@ -25,8 +25,8 @@ class Pointing:
 
     With segmented gists it is known which gist read the needle that a question asks for. Of all the
     attention that is paid to gists where an answer begins, over heads and some layers, the share
-    that falls on that one says whether the question picks by what it asks. Further on the answer's own
-    digits say whose value it is. Supervised attention: Liu et al., 2016, "Neural Machine
+    that falls on that one says whether the question picks by what it asks. Further on the answer's
+    own digits say whose value it is. Supervised attention: Liu et al., 2016, "Neural Machine
     Translation with Supervised Attention" (arXiv 1609.04186).
 
     Args:
