@@ -199,6 +199,11 @@ def require_layers(config: TrainConfig, num_layers: int) -> None:
     Raises:
         UsageError: Names the first one.
     """
+    if config.training.pointer_layers and not config.training.pointer_weight:
+        raise UsageError(
+            "training.pointer_layers says where a loss counts that has no weight; pass "
+            "--training.pointer-weight 1, or leave it out"
+        )
     for layer in config.training.pointer_layers:
         if not 0 <= layer < num_layers:
             raise UsageError(

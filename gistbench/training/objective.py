@@ -20,6 +20,9 @@ FIRST_TOKENS = 2
 """Of an answer: a space may be a token of its own, and picks nothing."""
 
 
+LEAST_SHARE = 1e-6
+
+
 class Pointing:
     """Where questions look: a `Watch` that adds up their attention on the gists.
 
@@ -59,14 +62,19 @@ class Pointing:
         return torch.where(known, right / every, torch.nan)
 
     def loss(self) -> torch.Tensor:
-        """Negative logarithm of the share, summed over turns whose gist is known; 0 without any."""
+        """Mean over layers of the share's negative logarithm, summed over turns with a known gist.
+
+        Without such turns it is 0.
+        """
         counted = self._layers or range(len(self._on_right))
-        right = torch.stack([self._on_right[layer] for layer in counted]).sum(dim=0)
-        every = torch.stack([self._on_any[layer] for layer in counted]).sum(dim=0)
+        right = torch.stack([self._on_right[layer] for layer in counted])
+        every = torch.stack([self._on_any[layer] for layer in counted])
         known = known_turns(self._holders)
         if not known.any():
             return right.sum() * 0
-        return -(right[known] / every[known]).log().sum()
+        # Bounded: a layer may hardly look at the right gist at all.
+        share = (right[:, known] / every[:, known]).clamp_min(LEAST_SHARE)
+        return -share.log().mean(dim=0).sum()
 
 
 def known_turns(holders: torch.Tensor) -> torch.Tensor:

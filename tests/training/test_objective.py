@@ -72,6 +72,11 @@ def test_the_pointer_is_the_share_of_attention_that_falls_on_the_right_gist() ->
     upper(torch.ones_like(shares))  # a layer that tells nothing
     upper(shares)
     torch.testing.assert_close(upper.loss(), expected)
+    both = Pointing(batch)
+    both(shares.flip(-1))
+    both(shares)
+    blind = -(torch.tensor([0.25, 0.5]).log().sum())
+    torch.testing.assert_close(both.loss(), (expected + blind) / 2)
 
 
 def test_training_by_the_pointer_turns_questions_to_the_right_gist(

@@ -74,6 +74,9 @@ def test_a_pointer_for_layers_that_are_not_there(tiny_base: Path, output: Path) 
     assert "training.pointer_layers 7 is no layer of a model" in refusal(
         tiny_base, output, **settings
     )
+    assert "--training.pointer-weight 1" in refusal(
+        tiny_base, output, training={"pointer_layers": (1,)}
+    )
 
 
 def test_several_questions_to_a_reading_that_is_not_kept(tiny_base: Path, output: Path) -> None:
