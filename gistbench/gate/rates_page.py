@@ -16,7 +16,7 @@ PUBLISHED_PAIRS = 400
 LADDER_CELLS = 17 * 3
 """The ladder's tasks times gist, full and full-tuned."""
 
-RIVAL_CELLS = 130
+RIVAL_CELLS = 227
 """Cells of the published ladder, rivals included, in which something can be lost."""
 
 FAMILIES = (1, LADDER_CELLS, RIVAL_CELLS)

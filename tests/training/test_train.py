@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.loading import load_base
 from gistbench.models.manifest import find_checkpoint, read_manifest
 from gistbench.training.checks import CONFIG_FILE, is_finished
+from gistbench.training.kernels import with_kernels
 from gistbench.training.run import train
 from tests.fixtures.tiny_base import CONTEXT_TOKENS, NUM_GISTS, tiny_config, write_tiny_base
 
@@ -37,6 +39,11 @@ def losses(config: TrainConfig, folder: Path) -> list[float]:
 
 def adapter(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter_model.safetensors")
+
+
+def on_a_cpu(config: TrainConfig) -> TrainConfig:
+    """A configuration with what its defaults mean for a llama on a CPU."""
+    return with_kernels(settled(config, "llama"), SimpleNamespace(model_type="llama"), "cpu")
 
 
 def test_logits_at_the_answer_alone_give_the_same_training(tiny_base: Path, tmp_path: Path) -> None:
@@ -131,7 +138,7 @@ def test_the_gist_rows_are_trained(tiny_base: Path, tmp_path: Path) -> None:
 def test_the_log_tells_a_person_what_happened(tiny_checkpoint: Path, tiny_base: Path) -> None:
     text = (tiny_checkpoint / "training.md").read_text(encoding="utf-8")
     written = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
-    assert TrainConfig.model_validate(written) == settled(tiny_config(tiny_base), "llama")
+    assert TrainConfig.model_validate(written) == on_a_cpu(tiny_config(tiny_base))
     assert "trainable parameters: 3,840 of 194,112 (1.98 %)" in text
     assert f"gist tokens: {NUM_GISTS} (rows 1000 to 1003)" in text
     assert "supervised tokens per sample: 7" in text
@@ -195,7 +202,7 @@ def test_every_saved_step_holds_a_gist_checkpoint_that_loads(
 def test_a_finished_checkpoint_says_how_it_was_made(tiny_checkpoint: Path, tiny_base: Path) -> None:
     manifest = read_manifest(tiny_checkpoint)
     trained = TrainConfig.model_validate(manifest.training_config)
-    assert trained == settled(tiny_config(tiny_base), "llama")
+    assert trained == on_a_cpu(tiny_config(tiny_base))
     assert trained.adapter.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert manifest.training_summary.startswith("4 steps, 1,280 context tokens")
     assert manifest.trained_parameters == 3840
