@@ -43,6 +43,8 @@ def curve_chart(chart: Chart, prefix: str) -> str:
             axes.set_ylim(bottom=0)
         else:
             axes.set_yscale("log")
+            # Also within one power of ten there are ticks to read.
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_minor_locator(NullLocator())
             form = format_seconds if chart.unit == "seconds" else format_rate
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
