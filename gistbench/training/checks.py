@@ -46,7 +46,7 @@ def is_finished(config: TrainConfig, output: Path) -> bool:
             now["adapter"]["target_modules"] = modules
         if config.training.use_liger_kernel is None:
             # What is saved was decided by the machine that trained.
-            before["training"]["use_liger_kernel"] = None
+            now["training"]["use_liger_kernel"] = before.get("training", {}).get("use_liger_kernel")
         differing = _differing(before, now)
         if differing:
             name, old, new = differing[0]

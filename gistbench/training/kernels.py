@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,24 +25,29 @@ class _Known:
 
     Attributes:
         apply: Name of the function that does.
+        modeling: The module that it changes.
         activation: Field of the configuration, and the one activation that is fused. Another one
             would be replaced by it without a word.
         gated: What the function calls the layers with that activation.
     """
 
     apply: str
+    modeling: str
     activation: tuple[str, str] = ("hidden_act", "silu")
     gated: str = "swiglu"
 
 
 KNOWN = {
     "gemma3_text": _Known(
-        "apply_liger_kernel_to_gemma3_text", ("hidden_activation", "gelu_pytorch_tanh"), "geglu"
+        "apply_liger_kernel_to_gemma3_text",
+        "transformers.models.gemma3.modeling_gemma3",
+        ("hidden_activation", "gelu_pytorch_tanh"),
+        "geglu",
     ),
-    "llama": _Known("apply_liger_kernel_to_llama"),
-    "mistral": _Known("apply_liger_kernel_to_mistral"),
-    "qwen2": _Known("apply_liger_kernel_to_qwen2"),
-    "qwen3": _Known("apply_liger_kernel_to_qwen3"),
+    **{
+        name: _Known(f"apply_liger_kernel_to_{name}", f"transformers.models.{name}.modeling_{name}")
+        for name in ("llama", "mistral", "qwen2", "qwen3")
+    },
 }
 """By model type. GPT-NeoX is not among them."""
 
@@ -99,7 +103,7 @@ def fused_kernels(model: PeftModel, config: TrainConfig) -> Iterator[None]:
     base: Any = model.get_base_model()
     known = KNOWN[base.config.model_type]
     field, activation = known.activation
-    modeling = sys.modules[type(base).__module__]
+    modeling = import_module(known.modeling)  # also where sharding gave the model another class
     before = dict(vars(modeling))
     apply = getattr(import_module("liger_kernel.transformers"), known.apply)
     apply(

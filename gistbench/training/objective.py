@@ -21,6 +21,7 @@ FIRST_TOKENS = 2
 
 
 LEAST_SHARE = 1e-6
+"""Below it the loss on where questions look rises no further."""
 
 
 class Pointing:
@@ -72,7 +73,6 @@ class Pointing:
         known = known_turns(self._holders)
         if not known.any():
             return right.sum() * 0
-        # Bounded: a layer may hardly look at the right gist at all.
         share = (right[:, known] / every[:, known]).clamp_min(LEAST_SHARE)
         return -share.log().mean(dim=0).sum()
 
