@@ -79,7 +79,7 @@ class AdapterConfig(Config):
         None, description="linear layers that get LoRA; None: those of the attention"
     )
     start_from: str | None = Field(
-        None, description="gist checkpoint whose weights training starts from; None: anew"
+        None, description="checkpoint whose weights training starts from; None: anew"
     )
     modules_to_save: tuple[str, ...] = Field(
         (), description="modules trained and saved whole; empty: only the gist rows are trained"

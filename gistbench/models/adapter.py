@@ -21,6 +21,9 @@ from gistbench.errors import UsageError, did_you_mean
 from gistbench.models.architectures import settled
 from gistbench.models.manifest import ADAPTER_FILE
 
+GIST_ROWS = "trainable_tokens_delta"
+"""In the name of the gist rows' tensor, as PEFT calls it."""
+
 
 def add_gist_rows(model: PreTrainedModel, num_gists: int, *, seed: int = 0) -> tuple[int, ...]:
     """Add gist tokens to a model's vocabulary, after its own rows.
@@ -97,14 +100,23 @@ def add_adapter(
         ) from error
 
 
-def load_adapter_weights(model: PeftModel, folder: Path) -> str | None:
+def load_adapter_weights(
+    model: PeftModel, folder: Path, *, without_gist_rows: bool = False
+) -> str | None:
     """Give an adapter all the weights of an adapter folder, or none of them.
+
+    Args:
+        model: Whose adapter it is.
+        folder: Of the weights.
+        without_gist_rows: The folder holds none, and the adapter keeps its own.
 
     Returns:
         ``None``; or, where the shapes differ, the name of the first tensor that does.
     """
     weights = load_file(folder / ADAPTER_FILE)
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if without_gist_rows:
+        weights |= {name: value for name, value in own.items() if GIST_ROWS in name}
     for name in sorted(own.keys() | weights.keys()):
         if name not in own or name not in weights or own[name].shape != weights[name].shape:
             return str(name)

@@ -65,16 +65,23 @@ def start_from(
 ) -> Manifest:
     """Give a new adapter the weights of a trained checkpoint of the same shape.
 
+    Gists may start from a model that was tuned to answer with the whole context before it: it has
+    no gist rows, so they stay as they were drawn.
+
     Returns:
         The checkpoint's manifest: what it was trained on, its heir was trained on too.
 
     Raises:
-        UsageError: Another objective, base, number of gists or adapter shape.
+        UsageError: Another base, number of gists or adapter shape; or gists, to be trained with the
+            whole context.
     """
     manifest = read_manifest(folder)
-    require_objective(manifest, objective, "adapter.start_from")
+    if objective == "full":
+        require_objective(manifest, objective, "adapter.start_from")
     require_base(manifest, base.reference, allow_other_precision=False)
-    differing = load_adapter_weights(model, folder)
+    differing = load_adapter_weights(
+        model, folder, without_gist_rows=manifest.objective != objective
+    )
     if differing is not None:
         raise UsageError(
             f"adapter.start_from {manifest.name} has another shape than this adapter (first at "

@@ -153,7 +153,24 @@ def test_a_resumed_training_ends_where_an_unbroken_one_does(
 # ---------------------------------------------------------------------------------------- refusals
 
 
-def test_a_training_of_one_objective_does_not_start_from_the_other(
+def test_gists_start_from_a_model_tuned_with_the_whole_context(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    train(full_config(tiny_base, training={"learning_rate": 1e-2}), tmp_path / "full", device="cpu")
+    still = {"max_steps": 1, "learning_rate": 1e-12}
+    start = {"start_from": str(tmp_path / "full")}
+    train(tiny_config(tiny_base, adapter=start, training=still), tmp_path / "gist", device="cpu")
+    train(tiny_config(tiny_base, training=still), tmp_path / "anew", device="cpu")
+    full, gist, anew = (
+        load_file(tmp_path / name / ADAPTER_FILE) for name in ("full", "gist", "anew")
+    )
+    rows = gist.keys() - full.keys()
+    assert len(rows) == 1
+    assert all(torch.equal(gist[name], full[name]) for name in full)
+    assert all(torch.equal(gist[name], anew[name]) for name in rows)
+
+
+def test_the_whole_context_is_not_trained_from_gists(
     tiny_base: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     config = full_config(tiny_base, adapter={"start_from": str(tiny_checkpoint)})
