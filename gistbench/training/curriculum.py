@@ -14,6 +14,9 @@ from gistbench.errors import UsageError
 WINDOW_STEPS = 8
 MIN_STEPS = 4
 INDEX_BYTES = 5
+NUM_FRESH = 256**INDEX_BYTES
+"""Indices that fresh samples are drawn from."""
+
 SERIES = 0
 """Part of every sample's name, so that a recipe draws the samples that it always drew."""
 

@@ -12,13 +12,16 @@ import torch
 from torch.utils.data import IterableDataset
 
 from gistbench.config import TrainConfig
+from gistbench.errors import UsageError
 from gistbench.models.loading import load_tokenizer
-from gistbench.training.curriculum import BatchPlan, Curriculum
+from gistbench.training.curriculum import NUM_FRESH, BatchPlan, Curriculum
 from gistbench.training.examples import Example, build_example, collate, random_example
 from gistbench.training.share import Share
 
 TOKENS_PER_TASK = 10_000
 BATCHES_AHEAD = 6
+DRAWS = 16
+"""Of a fresh sample, until one fits into a short context."""
 
 
 class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
@@ -138,17 +141,27 @@ def _draw_rows(
 
 
 def _build_rows(tokenizer: Any, config: TrainConfig, plan: BatchPlan, rows: range) -> list[Example]:
+    return [_build_row(tokenizer, config, plan, row) for row in rows]
+
+
+def _build_row(tokenizer: Any, config: TrainConfig, plan: BatchPlan, row: int) -> Example:
+    """A row's sample; where it is fresh and too long for a short context, another one."""
     seed = config.training.seed
-    return [
-        build_example(
-            tokenizer,
-            task=plan.tasks[plan.task_of(row)],
-            context_tokens=plan.context_tokens,
-            index=plan.sample_index(row, config.data.num_samples, seed),
-            seed=seed,
-            num_questions=config.data.questions_per_context,
-            task_index=plan.task_of(row),
-            locate=config.training.pointer_weight > 0,
-        )
-        for row in rows
-    ]
+    index = plan.sample_index(row, config.data.num_samples, seed)
+    draws = DRAWS if config.data.num_samples is None else 1
+    for draw in range(draws):
+        try:
+            return build_example(
+                tokenizer,
+                task=plan.tasks[plan.task_of(row)],
+                context_tokens=plan.context_tokens,
+                index=index + draw * NUM_FRESH,
+                seed=seed,
+                num_questions=config.data.questions_per_context,
+                task_index=plan.task_of(row),
+                locate=config.training.pointer_weight > 0,
+            )
+        except UsageError:
+            if draw == draws - 1:
+                raise
+    raise AssertionError("the last draw returns or raises")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from gistbench import generators
 from gistbench.config import TrainConfig
+from gistbench.errors import UsageError
 from gistbench.models.loading import load_tokenizer
-from gistbench.training.curriculum import Curriculum
+from gistbench.training import data
+from gistbench.training.curriculum import NUM_FRESH, Curriculum
 from gistbench.training.data import SampleBatches
 from gistbench.training.examples import IGNORED, Example, Turn, build_example, collate
 from gistbench.training.objective import layout_of
@@ -129,6 +132,26 @@ def test_batches_ahead_are_dropped_when_the_stage_changes(tiny_base: Path) -> No
     assert lengths == [140, 140, config.data.context_tokens, config.data.context_tokens]
     for one, other in zip(*made, strict=True):
         assert torch.equal(one["prefix_ids"], other["prefix_ids"])
+
+
+def test_a_fresh_sample_that_fits_no_short_context_is_drawn_again(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def first_draws_do_not_fit(*args: Any, index: int, **named: Any) -> Example:
+        asked.append(index)
+        if index < 3 * NUM_FRESH:
+            raise UsageError("too small; ask for at least 150")
+        return build_example(*args, index=index, **named)
+
+    monkeypatch.setattr(data, "build_example", first_draws_do_not_fit)
+    (batch,) = batches(tiny_config(tiny_base, data={"num_workers": 0}), tiny_base, 1)
+    assert len(asked) == 4 * len(batch["prefix_ids"])
+    assert asked[:4] == [asked[0] + draw * NUM_FRESH for draw in range(4)]
+    fixed = tiny_config(tiny_base, data={"num_workers": 0, "num_samples": 8})
+    with pytest.raises(UsageError, match="at least 150"):
+        batches(fixed, tiny_base, 1)
 
 
 def test_a_stream_started_later_continues_the_same_series(tiny_base: Path) -> None:
