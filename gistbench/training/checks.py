@@ -278,21 +278,28 @@ def _longest(config: TrainConfig, base: BaseModel) -> tuple[int, int]:
         # The shortest first stage too, with some of its needles: workers build them, much later.
         lengths = (*config.data.curriculum, config.data.context_tokens)
         shortest = int(min(lengths) * (1 - config.data.length_jitter))
-        tried = [(n, i) for n in (shortest, config.data.context_tokens) for i in range(TRIED)]
-        try:
-            examples = [
-                build_example(
-                    base.tokenizer,
-                    task=task,
-                    context_tokens=length,
-                    index=index,
-                    seed=config.training.seed,
-                    num_questions=config.data.questions_per_context,
-                )
-                for length, index in tried
-            ]
-        except UsageError as error:
-            raise UsageError(f"data.context_tokens or data.curriculum: {error}") from error
+        # Rare ones that do not fit are drawn again, where samples are fresh.
+        may_fail = TRIED // 4 if config.data.num_samples is None else 0
+        examples = []
+        for length in (shortest, config.data.context_tokens):
+            failed = 0
+            for index in range(TRIED):
+                try:
+                    example = build_example(
+                        base.tokenizer,
+                        task=task,
+                        context_tokens=length,
+                        index=index,
+                        seed=config.training.seed,
+                        num_questions=config.data.questions_per_context,
+                    )
+                except UsageError as error:
+                    failed += 1
+                    if failed > may_fail:
+                        where = "data.context_tokens or data.curriculum"
+                        raise UsageError(f"{where}: {error}") from error
+                else:
+                    examples.append(example)
         full = max(example.num_tokens for example in examples)
         longest = max(longest, full + config.num_gists)
         supervised = max(supervised, *(example.num_answer_tokens for example in examples))

@@ -20,7 +20,7 @@ from gistbench.training.share import Share
 
 TOKENS_PER_TASK = 10_000
 BATCHES_AHEAD = 6
-DRAWS = 16
+DRAWS = 32
 """Of a fresh sample, until one fits into a short context."""
 
 

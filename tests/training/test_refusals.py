@@ -91,7 +91,7 @@ def test_several_questions_to_a_reading_that_is_not_kept(tiny_base: Path, output
 
 def test_a_first_stage_too_short_for_the_needle(tiny_base: Path, output: Path) -> None:
     """Refused at the start, not with a traceback from a worker process."""
-    text = refusal(tiny_base, output, data={"curriculum": (20,)})
+    text = refusal(tiny_base, output, data={"curriculum": (10,)})
     assert "curriculum" in text
 
 
