@@ -40,7 +40,7 @@ from gistbench.training.curriculum import Curriculum
 from gistbench.training.data import SampleBatches
 from gistbench.training.kernels import PACKAGE, fused_kernels, with_kernels, without_casts
 from gistbench.training.log import TrainingLog
-from gistbench.training.sharding import leave_shards_alone, require_shardable, shard
+from gistbench.training.sharding import require_shardable, shard
 from gistbench.training.share import share_of
 from gistbench.training.states import latest_checkpoint, require_same_processes
 from gistbench.training.trainer import (
@@ -120,8 +120,6 @@ def _train(
     if config.training.shard_base:
         shard(base.model, arguments.device)
     model = add_adapter(base.model, config, gist_ids)
-    if config.training.shard_base:
-        leave_shards_alone(model)
     if config.adapter.answer_with == "base":
         answer_with_base(model)
     parent = None

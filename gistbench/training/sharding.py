@@ -9,7 +9,7 @@ files, and no process ever has to collect the base model.
 from __future__ import annotations
 
 import torch
-from peft import PeftModel
+from accelerate import Accelerator
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -75,8 +75,34 @@ def shard(model: PreTrainedModel, device: torch.device) -> None:
         parameter.data = parameter.data.to(device)
 
 
-def leave_shards_alone(model: PeftModel) -> None:
-    """Let data parallelism synchronise the trained weights, and never the shards."""
-    shards = [name for name, weight in model.named_parameters() if isinstance(weight, DTensor)]
+def in_parallel(
+    model: torch.nn.Module, accelerator: Accelerator, *, find_unused_parameters: bool
+) -> DistributedDataParallel:
+    """Let data parallelism synchronise the trained weights, and never the shards.
+
+    `Accelerator.prepare_model` takes any shard on a GPU for one that it was to shard itself, and
+    refuses; of all that it does, only its mixed precision is wanted here.
+
+    Args:
+        model: Its base model's layers are shards.
+        accelerator: Of the trainer.
+        find_unused_parameters: Some trained weights may take no part in a step.
+    """
+    prepared: torch.nn.Module = accelerator.prepare_model(
+        model, device_placement=False, evaluation_mode=True
+    )
+    shards = [name for name, weight in prepared.named_parameters() if isinstance(weight, DTensor)]
     leave = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
-    leave(model, shards)  # type: ignore[no-untyped-call]
+    leave(prepared, shards)  # type: ignore[no-untyped-call]
+    device = accelerator.device
+    return DistributedDataParallel(
+        prepared,
+        device_ids=None if device.type == "cpu" else [device],
+        broadcast_buffers=False,
+        find_unused_parameters=find_unused_parameters,
+    )
+
+
+def has_shards(model: torch.nn.Module) -> bool:
+    """Whether `shard` has cut any of its weights."""
+    return any(isinstance(weight, DTensor) for weight in model.parameters())

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from peft import PeftModel
 from safetensors import SafetensorError
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -29,6 +30,7 @@ from gistbench.training.objective import (
     known_turns,
     layout_of,
 )
+from gistbench.training.sharding import has_shards, in_parallel
 from gistbench.training.states import CURRICULUM_FILE, progress_of
 
 
@@ -104,6 +106,16 @@ class GistTrainer(Trainer):
         steps = self.schedule_steps or num_training_steps
         schedule: torch.optim.lr_scheduler.LRScheduler = super().create_scheduler(steps, optimizer)
         return schedule
+
+    def _wrap_model(
+        self, model: torch.nn.Module, training: bool = True, dataloader: Any = None
+    ) -> torch.nn.Module:
+        """What processes train together; accelerate wraps it, unless it comes wrapped."""
+        if not training or isinstance(model, DistributedDataParallel) or not has_shards(model):
+            wrapped: torch.nn.Module = super()._wrap_model(model, training, dataloader)
+            return wrapped
+        unused = bool(self.args.ddp_find_unused_parameters)
+        return in_parallel(model, self.accelerator, find_unused_parameters=unused)
 
     def compute_loss(
         self,
