@@ -7,15 +7,8 @@ from typing import Any
 
 import pytest
 
-from gistbench.config import (
-    RunConfig,
-    TrainConfig,
-    load_preset,
-    load_yaml,
-    merge,
-    preset_names,
-    validate,
-)
+from gistbench.config import RunConfig, TrainConfig
+from gistbench.config_files import load_preset, load_yaml, merge, preset_names, validate
 from gistbench.errors import UsageError
 
 

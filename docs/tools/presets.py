@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.tools.markdown import fenced, page
-from gistbench.config import PRESETS, preset_names
+from gistbench.config_files import PRESETS, preset_names
 
 _ABOUT = """\
 A preset is a file that a person can read; `gistbench train --preset NAME` takes it, flags win over

@@ -13,7 +13,8 @@ from typing import Any
 
 from gistbench import __version__, generators
 from gistbench.bench.state import Run
-from gistbench.config import RunConfig, validate
+from gistbench.config import RunConfig
+from gistbench.config_files import validate
 from gistbench.errors import UsageError
 from gistbench.records import RunRecord
 from gistbench.storage import RUN_FILE, read_json, write_atomically

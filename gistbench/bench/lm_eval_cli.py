@@ -20,7 +20,8 @@ from gistbench import generators
 from gistbench.arms.names import find_arm_name, require_packages
 from gistbench.bench.job import Job
 from gistbench.bench.loaded import load, resolve_device
-from gistbench.config import RunConfig, validate
+from gistbench.config import RunConfig
+from gistbench.config_files import validate
 from gistbench.errors import UsageError
 from gistbench.evaluation.engine import no_marker
 from gistbench.evaluation.lm import ArmLM

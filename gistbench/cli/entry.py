@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from gistbench.cli.app import app
-from gistbench.config import first_problem
+from gistbench.config_files import first_problem
 from gistbench.errors import GistbenchError
 
 EXIT_USAGE = 2

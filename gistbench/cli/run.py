@@ -12,7 +12,8 @@ from cyclopts import Parameter
 
 from gistbench.cli.app import FIELDS, app
 from gistbench.cli.results import judge_answers, show
-from gistbench.config import RunConfig, load_yaml, merge, validate
+from gistbench.config import RunConfig
+from gistbench.config_files import load_yaml, merge, validate
 from gistbench.errors import GistbenchError, UsageError
 from gistbench.launch import Launch, launched
 

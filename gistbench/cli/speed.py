@@ -14,7 +14,8 @@ from rich.console import Console
 
 from gistbench.cli.app import FIELDS, app, device_of, part, quiet
 from gistbench.cli.train import train_config
-from gistbench.config import ConfigT, Device, TrainConfig, load_yaml, merge, validate
+from gistbench.config import Device, TrainConfig
+from gistbench.config_files import ConfigT, load_yaml, merge, validate
 from gistbench.errors import UsageError
 from gistbench.launch import launched
 from gistbench.speed.savings_settings import LengthsConfig, SavingsConfig

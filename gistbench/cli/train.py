@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gistbench.cli.app import FIELDS, app, device_of, part, quiet
-from gistbench.config import Device, TrainConfig, load_preset, load_yaml, merge, validate
+from gistbench.config import Device, TrainConfig
+from gistbench.config_files import load_preset, load_yaml, merge, validate
 from gistbench.errors import UsageError
 from gistbench.launch import launched
 from gistbench.metrics import format_bytes, format_percent, format_ratio

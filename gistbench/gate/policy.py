@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from gistbench.config import Config, load_yaml, merge, validate
+from gistbench.config import Config
+from gistbench.config_files import load_yaml, merge, validate
 from gistbench.report.criteria import Threshold
 
 DEFAULTS = Path(__file__).with_name("policy.yaml")

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gistbench.config import TrainConfig, validate
+from gistbench.config import TrainConfig
+from gistbench.config_files import validate
 from gistbench.core.operations import TrainingStep, training_operations
 from gistbench.launch import launched
 from gistbench.measurement import MemorySampler, synchronize

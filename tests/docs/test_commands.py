@@ -12,7 +12,7 @@ import pytest
 from gistbench import generators
 from gistbench.arms.names import with_controls
 from gistbench.cli.app import app
-from gistbench.config import load_preset
+from gistbench.config_files import load_preset
 from gistbench.models.catalog import CATALOG
 from gistbench.models.manifest import shipped_checkpoints
 from tests.docs.documented import NEEDS_GPU, ROOT, SHELL, blocks, pages, simple_commands

@@ -16,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from gistbench.config import TrainConfig, load_preset, validate
+from gistbench.config import TrainConfig
+from gistbench.config_files import load_preset, validate
 from gistbench.errors import GistbenchError, PrerequisiteError, UsageError
 from gistbench.models.adapter import (
     add_adapter,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from gistbench.config import validate
+from gistbench.config_files import validate
 from gistbench.errors import UsageError
 from gistbench.records import NotMeasured
 from gistbench.speed import decoding

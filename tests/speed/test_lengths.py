@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from gistbench.config import validate
+from gistbench.config_files import validate
 from gistbench.errors import UsageError
 from gistbench.models.reading_cost import ReadingCost
 from gistbench.records import NotMeasured

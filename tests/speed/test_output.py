@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gistbench.cli import main
-from gistbench.config import validate
+from gistbench.config_files import validate
 from gistbench.errors import UsageError
 from gistbench.speed import decoding
 from gistbench.speed.output import read_speed

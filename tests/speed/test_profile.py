@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from gistbench.config import validate
+from gistbench.config_files import validate
 from gistbench.records import NotMeasured
 from gistbench.speed import decoding, profile
 from gistbench.speed.profile import LastLook, Profiler

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from gistbench.config import validate
+from gistbench.config_files import validate
 from gistbench.errors import UsageError
 from gistbench.models.decode import read_contexts
 from gistbench.models.manifest import Manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gistbench.config import validate
+from gistbench.config_files import validate
 from gistbench.records import NotMeasured
 from gistbench.report.savings.render import render_savings
 from gistbench.speed.meter import Meter

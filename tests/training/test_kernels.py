@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from gistbench.config import TrainConfig, merge, validate
+from gistbench.config import TrainConfig
+from gistbench.config_files import merge, validate
 from gistbench.errors import PrerequisiteError
 from gistbench.models.manifest import read_manifest
 from gistbench.training import kernels, run

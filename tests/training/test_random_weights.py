@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gistbench.config import TrainConfig, validate
+from gistbench.config import TrainConfig
+from gistbench.config_files import validate
 from gistbench.errors import UsageError
 from gistbench.models.manifest import read_manifest
 from gistbench.training import data

@@ -14,7 +14,8 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from gistbench.config import TrainConfig, load_preset, merge, validate
+from gistbench.config import TrainConfig
+from gistbench.config_files import load_preset, merge, validate
 from gistbench.errors import UsageError
 from gistbench.models.architectures import settled
 from gistbench.models.catalog import find_model
