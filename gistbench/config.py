@@ -80,7 +80,9 @@ class AdapterConfig(Config):
 class DataConfig(Config):
     """What it is trained on. Keys, haystacks and wordings are those the tasks never test."""
 
-    tasks: tuple[str, ...] = Field(("niah_passkey",), description="whose training split is used")
+    tasks: tuple[str, ...] = Field(
+        ("niah_passkey",), max_length=64, description="whose training split is used"
+    )
     context_tokens: int = Field(4925, ge=32, description="of the last stage and of evaluation")
     curriculum: tuple[int, ...] = Field(
         (), description="shorter context lengths first; each stage ends at `advance_accuracy`"
@@ -91,6 +93,9 @@ class DataConfig(Config):
     )
     replay: float = Field(0.0, ge=0, lt=1, description="share of steps at an earlier length")
     length_jitter: float = Field(0.0, ge=0, lt=1, description="lengths vary below by this share")
+    focus: float = Field(
+        0.0, ge=0, lt=1, description="share of rows divided among tasks by their wrong answers"
+    )
     num_samples: int | None = Field(
         None, ge=1, description="size of a fixed training set; None: every sample is fresh"
     )

@@ -6,10 +6,12 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
+from gistbench.training.focus import Focus
 
 WINDOW_STEPS = 8
 MIN_STEPS = 4
@@ -29,10 +31,11 @@ class BatchPlan:
 
     Attributes:
         micro_step: Number of the micro-batch since the start of training.
-        tasks: Whose samples; rows take turns, so that every batch holds all tasks alike.
-        first_task: Index of the first row's.
+        tasks: Whose samples; rows take turns.
+        first_task: The turn of the first row.
         context_tokens: Length of every context in it.
         batch_size: Samples.
+        turns: Indices of tasks in the order in which rows take them; empty: one after the other.
     """
 
     micro_step: int
@@ -40,10 +43,12 @@ class BatchPlan:
     first_task: int
     context_tokens: int
     batch_size: int
+    turns: tuple[int, ...] = ()
 
     def task_of(self, row: int) -> int:
         """Index of a row's task."""
-        return (self.first_task + row) % len(self.tasks)
+        turns = self.turns or range(len(self.tasks))
+        return turns[(self.first_task + row) % len(turns)]
 
     def sample_index(self, row: int, num_samples: int | None, seed: int) -> int:
         """Index of a row's sample: fresh for every row ever, or drawn from a fixed set.
@@ -69,14 +74,17 @@ class Curriculum:
         stage: Index into `lengths`.
         recent: (exact, seen) of the latest steps at the stage's own length.
         steps: Taken in this stage, replayed lengths included.
+        focus: Divides the rows among tasks.
     """
 
     config: TrainConfig
     stage: int = 0
     recent: list[tuple[int, int]] = field(default_factory=list)
     steps: int = 0
+    focus: Focus = field(init=False)
 
     def __post_init__(self) -> None:
+        self.focus = Focus(self.config.data.focus, len(self.config.data.tasks))
         if list(self.lengths) != sorted(set(self.lengths)):
             raise UsageError(
                 "data.curriculum must rise strictly towards data.context_tokens, got "
@@ -102,45 +110,62 @@ class Curriculum:
         length = self.context_tokens
         if self.stage and rng.random() < data.replay:
             length = self.lengths[rng.randrange(self.stage)]
-        first_task = rng.randrange(len(data.tasks))
+        turns = self.focus.turns
+        first_task = rng.randrange(len(turns))
         batch_size = training.per_device_train_batch_size
         if training.fill_batches:
             filled = batch_size * data.context_tokens // length
             batch_size = max(1, min(training.max_batch_size, filled))
         if data.length_jitter and self.config.weights == "real":
             length -= int(length * data.length_jitter * rng.random())
-        return BatchPlan(micro_step, data.tasks, first_task, length, batch_size)
+        return BatchPlan(micro_step, data.tasks, first_task, length, batch_size, turns)
 
-    def observe(self, step: Sequence[tuple[int, int, int]]) -> bool:
+    def observe(
+        self, step: Sequence[tuple[int, int, int]], by_task: Sequence[tuple[int, int]] = ()
+    ) -> bool:
         """Record one step's exact answers; say whether the next stage begins.
 
         Args:
             step: (context tokens, exact answers, answers) of each micro-batch. Earlier lengths that
                 were replayed say nothing of this stage's.
+            by_task: (exact answers, answers) of each task in all of them.
         """
-        if self.stage + 1 == len(self.lengths):
-            return False
         data = self.config.data
-        self.steps += 1
         shortest = self.context_tokens * (1 - data.length_jitter)
         own = [(exact, seen) for tokens, exact, seen in step if tokens >= shortest - 1]
+        if by_task and len(own) == len(step):
+            self.focus.observe(by_task)
+        if self.stage + 1 == len(self.lengths):
+            return False
+        self.steps += 1
         self.recent = [*self.recent, *own][-WINDOW_STEPS:]
         mastered = False
         if own and len(self.recent) >= MIN_STEPS:
             share = sum(part for part, _ in self.recent) / sum(part for _, part in self.recent)
+            if data.focus and self.focus.recent:
+                # Rows that go where answers are wrong say less of how many are right.
+                share = fmean(self.focus.rates())
             mastered = share >= data.advance_accuracy
         late = data.max_stage_steps is not None and self.steps >= data.max_stage_steps
         if not mastered and not late:
             return False
         self.stage, self.recent, self.steps = self.stage + 1, [], 0
+        self.focus.recent = []
         return True
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"stage": self.stage, "recent": self.recent, "steps": self.steps}
+        return {
+            "stage": self.stage,
+            "recent": self.recent,
+            "steps": self.steps,
+            "focus": self.focus.state(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's state."""
         self.stage = int(state["stage"])
         self.recent = [(int(exact), int(seen)) for exact, seen in state["recent"]]
         self.steps = int(state.get("steps", 0))
+        if "focus" in state:
+            self.focus.restore(state["focus"])

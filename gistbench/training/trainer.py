@@ -204,7 +204,8 @@ class GistTrainer(Trainer):
             self._pointer_losses.append(float(summed[3]))
         rates = summed[4:].view(2, -1)
         self._since_log = rates if self._since_log is None else self._since_log + rates
-        return self.batches.curriculum.observe(step)
+        by_task = [(int(exact), int(seen)) for exact, seen in rates.T.tolist()]
+        return self.batches.curriculum.observe(step, by_task)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what only this trainer knows to a log entry."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
 from gistbench.training.curriculum import MIN_STEPS, BatchPlan, Curriculum
+from gistbench.training.focus import SLOTS, WINDOW_STEPS, divide
 
 
 def config(**data: object) -> TrainConfig:
@@ -141,3 +142,79 @@ def test_every_batch_holds_all_tasks_alike() -> None:
         assert sorted(rows) == sorted(2 * tasks)
         firsts.add(rows[0])
     assert firsts == set(tasks), "a batch of one row is to see all of them in the end"
+
+
+TASKS = ("niah_passkey", "niah_labelled_2", "niah_labelled_4")
+
+
+def observed(curriculum: Curriculum, rates: tuple[int, ...], steps: int) -> list[bool]:
+    """Steps whose tasks have so many of 100 right."""
+    by_task = [(rate, 100) for rate in rates]
+    whole = (curriculum.context_tokens, sum(rates), 100 * len(rates))
+    return [curriculum.observe([whole], by_task) for _ in range(steps)]
+
+
+def rows_of(curriculum: Curriculum, count: int = SLOTS) -> list[int]:
+    plan = curriculum.plan(0)
+    rows = [plan.task_of(row) for row in range(count)]
+    return [rows.count(task) for task in range(len(TASKS))]
+
+
+def test_rows_go_where_answers_are_wrong() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.5), stage=2)
+    assert rows_of(curriculum, 63) == [21, 21, 21], "nothing is known yet"
+    observed(curriculum, (100, 50, 0), WINDOW_STEPS)
+    solved, half, none = rows_of(curriculum)
+    assert solved == pytest.approx(SLOTS / 6, abs=1.5), "its part of what goes to all alike"
+    assert half == pytest.approx(SLOTS / 3, abs=1.5)
+    assert none == pytest.approx(SLOTS / 2, abs=1.5)
+    observed(curriculum, (100, 100, 100), WINDOW_STEPS)
+    assert max(rows_of(curriculum)) - min(rows_of(curriculum)) <= 1, "all alike again"
+
+
+def test_without_focus_rows_never_change() -> None:
+    curriculum = Curriculum(config(tasks=TASKS), stage=2)
+    before = [curriculum.plan(step) for step in range(20)]
+    observed(curriculum, (100, 50, 0), 3 * WINDOW_STEPS)
+    assert [curriculum.plan(step) for step in range(20)] == before
+
+
+def test_small_batches_meet_the_tasks_in_the_same_proportions() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.8), stage=2)
+    observed(curriculum, (100, 60, 0), WINDOW_STEPS)
+    turns = curriculum.plan(0).turns
+    shares = [count / SLOTS for count in rows_of(curriculum)]
+    for first in range(0, SLOTS, 8):
+        part = turns[first : first + 8]
+        assert all(abs(part.count(task) - 8 * share) <= 1.5 for task, share in enumerate(shares))
+
+
+def test_with_focus_a_stage_is_mastered_when_the_mean_task_is() -> None:
+    """Most rows are of the task that goes wrong, and say less of how many are right."""
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.9, advance_accuracy=0.9))
+    by_task = [(10, 10), (10, 10), (64, 80)]
+    step = [(100, 84, 100)]
+    assert [curriculum.observe(step, by_task) for _ in range(MIN_STEPS)] == [False] * 3 + [True]
+    alike = Curriculum(config(tasks=TASKS, advance_accuracy=0.9))
+    assert not any(alike.observe(step, by_task) for _ in range(MIN_STEPS))
+
+
+def test_a_focus_kept_as_json_goes_on_exactly_where_it_was() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.5), stage=2)
+    observed(curriculum, (90, 50, 10), WINDOW_STEPS + 3)
+    restored = Curriculum(curriculum.config)
+    restored.restore(json.loads(json.dumps(curriculum.state())))
+    for rates in ((90, 50, 10), (100, 90, 40)):
+        observed(curriculum, rates, WINDOW_STEPS)
+        observed(restored, rates, WINDOW_STEPS)
+        assert restored.plan(7) == curriculum.plan(7)
+
+
+@given(
+    share=st.floats(0.01, 0.99),
+    rates=st.lists(st.floats(0, 1), min_size=1, max_size=20),
+)
+def test_every_task_keeps_a_row_and_all_rows_are_given(share: float, rates: list[float]) -> None:
+    slots = divide(share, rates)
+    assert sum(slots) == SLOTS
+    assert min(slots) >= 1

@@ -261,7 +261,7 @@ def test_lengths_rise_with_accuracy_and_the_checkpoint_says_how_far(
     monkeypatch.setattr(
         Curriculum,
         "observe",
-        lambda self, step: original(self, [(length, seen, seen) for length, _, seen in step]),
+        lambda self, step, _: original(self, [(length, seen, seen) for length, _, seen in step]),
     )
     config = tiny_config(
         tiny_base,

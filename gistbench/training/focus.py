@@ -1,0 +1,96 @@
+"""Which tasks get more rows: those whose answers are wrong more often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SLOTS = 64
+"""Rows after which the order of tasks begins again."""
+
+WINDOW_STEPS = 16
+"""Steps whose answers count, and steps between two divisions of the rows."""
+
+
+@dataclass(slots=True)
+class Focus:
+    """How the rows of batches are divided among tasks, as a state that a checkpoint keeps.
+
+    A part of all rows goes to all tasks alike, so that none is forgotten and every one can come to
+    be worth more; the rest in proportion to the answers that are wrong. Prioritised sampling:
+    Graves et al., 2017, "Automated Curriculum Learning for Neural Networks" (arXiv 1704.03003)
+    choose by progress; by error alone a task that cannot be learned would get the most, which
+    ``share`` bounds.
+
+    Attributes:
+        share: Of all rows, divided by errors.
+        num_tasks: To divide among.
+        recent: (exact, seen) of each task, of the latest steps.
+        slots: Rows of each task in `SLOTS`; empty: all alike.
+        steps: Observed since the last division.
+    """
+
+    share: float
+    num_tasks: int
+    recent: list[list[tuple[int, int]]] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    steps: int = 0
+
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """Indices of tasks in the order in which rows take them, each spread evenly over it."""
+        if not self.slots:
+            return tuple(range(self.num_tasks))
+        places = [
+            ((turn + 0.5) / count, task)
+            for task, count in enumerate(self.slots)
+            for turn in range(count)
+        ]
+        return tuple(task for _, task in sorted(places))
+
+    def observe(self, by_task: Sequence[tuple[int, int]]) -> None:
+        """Record one step's (exact, seen) of each task, and divide anew when it is time."""
+        self.recent = [*self.recent, list(by_task)][-WINDOW_STEPS:]
+        self.steps += 1
+        if self.share and self.steps >= WINDOW_STEPS:
+            self.slots, self.steps = divide(self.share, self.rates()), 0
+
+    def rates(self) -> list[float]:
+        """Share of exact answers of each task; 0 where none was seen."""
+        sums = [[sum(part) for part in zip(*counts, strict=True)] for counts in self._by_task()]
+        return [exact / seen if seen else 0.0 for exact, seen in sums]
+
+    def _by_task(self) -> list[list[tuple[int, int]]]:
+        return [[step[task] for step in self.recent] for task in range(self.num_tasks)]
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"recent": self.recent, "slots": self.slots, "steps": self.steps}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state."""
+        self.recent = [[(int(a), int(b)) for a, b in step] for step in state["recent"]]
+        self.slots = [int(count) for count in state["slots"]]
+        self.steps = int(state["steps"])
+
+
+def divide(share: float, rates: Sequence[float]) -> list[int]:
+    """Rows of each task in `SLOTS`, at least one each, by largest remainders.
+
+    Args:
+        share: Of the rows, divided by errors.
+        rates: Share of exact answers of each task.
+    """
+    wrong = [1 - rate for rate in rates]
+    total = sum(wrong)
+    free = SLOTS - len(rates)
+    wanted = [
+        free * ((1 - share) / len(rates) + (share * part / total if total else share / len(rates)))
+        for part in wrong
+    ]
+    counts = [int(part) for part in wanted]
+    by_remainder = sorted(range(len(rates)), key=lambda task: counts[task] - wanted[task])
+    for task in by_remainder[: free - sum(counts)]:
+        counts[task] += 1
+    return [1 + count for count in counts]
