@@ -17,11 +17,10 @@ WINDOW_STEPS = 16
 class Focus:
     """How the rows of batches are divided among tasks, as a state that a checkpoint keeps.
 
-    A part of all rows goes to all tasks alike, so that none is forgotten and every one can come to
-    be worth more; the rest in proportion to the answers that are wrong. Prioritised sampling:
-    Graves et al., 2017, "Automated Curriculum Learning for Neural Networks" (arXiv 1704.03003)
-    choose by progress; by error alone a task that cannot be learned would get the most, which
-    ``share`` bounds.
+    A part of all rows goes to all tasks alike, so that none is forgotten; the rest in proportion to
+    the answers that are wrong. Graves et al., 2017, "Automated Curriculum Learning for Neural
+    Networks" (arXiv 1704.03003) choose by progress instead; by error, a task that cannot be learned
+    gets the most, which ``share`` bounds.
 
     Attributes:
         share: Of all rows, divided by errors.
@@ -58,11 +57,11 @@ class Focus:
 
     def rates(self) -> list[float]:
         """Share of exact answers of each task; 0 where none was seen."""
-        sums = [[sum(part) for part in zip(*counts, strict=True)] for counts in self._by_task()]
-        return [exact / seen if seen else 0.0 for exact, seen in sums]
-
-    def _by_task(self) -> list[list[tuple[int, int]]]:
-        return [[step[task] for step in self.recent] for task in range(self.num_tasks)]
+        exact, seen = (
+            [sum(step[task][what] for step in self.recent) for task in range(self.num_tasks)]
+            for what in (0, 1)
+        )
+        return [part / every if every else 0.0 for part, every in zip(exact, seen, strict=True)]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
