@@ -79,9 +79,17 @@ def training_operations(sizes: Architecture, step: TrainingStep, *, recompute: b
 
 
 def decoding_bytes(
-    sizes: Architecture, *, num_rows: int, slots: float, dtype: str, quantization: str
+    sizes: Architecture,
+    *,
+    num_rows: int,
+    slots: float,
+    dtype: str,
+    quantization: str,
+    unpacked_parameters: int = 0,
 ) -> float:
-    """Bytes that one decoding step reads: every weight once, and every row's keys and values.
+    """Bytes that one decoding step moves: every weight once, and every row's keys and values.
+
+    Weights that are unpacked first are read packed, written and read again.
 
     Args:
         sizes: The architecture.
@@ -89,9 +97,18 @@ def decoding_bytes(
         slots: Of each row, on average.
         dtype: Of the computation and the cache.
         quantization: Of the blocks.
+        unpacked_parameters: Quantised weights that the step unpacks, since no kernel multiplies
+            so many rows with packed ones.
     """
     weights = sizes.weights_bytes(dtype, quantization)
     if not sizes.tied:
         embedding = sizes.vocab_size - num_rows
         weights -= embedding * sizes.hidden_size * BYTES_PER_ELEMENT[dtype]
+    weights += 2 * unpacked_parameters * BYTES_PER_ELEMENT[dtype]
     return weights + num_rows * slots * sizes.key_value_bytes_per_token(dtype)
+
+
+def unpacking_bytes(parameters: int, dtype: str) -> float:
+    """Bytes that unpacking moves before any product begins: half a byte read and one element
+    written for each 4-bit weight. Scales are left out."""
+    return parameters * (0.5 + BYTES_PER_ELEMENT[dtype])

@@ -23,6 +23,7 @@ from gistbench.speed.floors import countable
 from gistbench.speed.profile import LastLook, Profiler
 from gistbench.speed.records import DecodingSpeed, Profile, Rates, SkippedSide
 from gistbench.speed.settings import DecodedArm, DecodeSpeedConfig
+from gistbench.speed.unpacking import unpacked_parameters
 
 Clock = Callable[[], float]
 
@@ -113,10 +114,13 @@ def _one_batch_size(
 ) -> Iterator[Measured]:
     sides = [Side(arm, decoding, decoding_loop(decoding)) for arm, decoding in settings.sides]
     contexts: dict[DecodedArm, ContextCache] = {}
+    # Found out while nothing else is on the device.
+    unpacked = {arm: unpacked_parameters(it.model, batch_size) for arm, it in models.items()}
 
     def measured(*, is_whole: bool) -> Measured:
         records = tuple(
-            _record(settings, models, contexts, sides, side, quantization, rates) for side in sides
+            _record(settings, models, contexts, sides, side, quantization, rates, unpacked)
+            for side in sides
         )
         return Measured(quantization, batch_size, records, len(sides[0].rounds), is_whole)
 
@@ -229,6 +233,7 @@ def _record(
     side: Side,
     quantization: Quantization,
     rates: Rates,
+    unpacked: dict[DecodedArm, int],
 ) -> DecodingSpeed:
     base, context = models[side.arm].base, contexts[side.arm]
     rows, steps = context.layout.batch_size, settings.new_tokens
@@ -242,7 +247,12 @@ def _record(
         share: float | NotMeasured = sizes
     else:
         floor_bytes = decoding_bytes(
-            sizes, num_rows=rows, slots=slots, dtype=settings.dtype, quantization=quantization
+            sizes,
+            num_rows=rows,
+            slots=slots,
+            dtype=settings.dtype,
+            quantization=quantization,
+            unpacked_parameters=unpacked[side.arm],
         )
         floor = floor_bytes / rates.copy_bytes_per_second
         share = floor / per_step
@@ -260,6 +270,7 @@ def _record(
         seconds_per_step=per_step,
         tokens_per_second=rows / per_step,
         first_token_seconds=median(answers.first_token_seconds for answers in side.rounds),
+        unpacked_parameters=unpacked[side.arm],
         floor_bytes_per_step=floor_bytes,
         floor_seconds_per_step=floor,
         share_of_floor=share,

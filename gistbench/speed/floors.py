@@ -1,11 +1,73 @@
-"""Which architecture's operations a floor counts, and when there is none to count."""
+"""What a pass cannot do without: seconds, from operations and bytes at the device's own rates."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from gistbench.core.footprint import Architecture
-from gistbench.records import NotMeasured
+from gistbench.core.operations import (
+    TrainingStep,
+    block_operations,
+    decoding_bytes,
+    unpacking_bytes,
+)
+from gistbench.records import NotMeasured, Quantity
+from gistbench.speed.records import Rates
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a phase cannot do without.
+
+    Attributes:
+        seconds: Of all its passes.
+        unpacked_parameters: 4-bit weights that each pass unpacks before it multiplies; None where
+            nothing is counted.
+    """
+
+    seconds: Quantity
+    unpacked_parameters: int | None = None
+
+
+def floor_seconds(
+    sizes: Architecture,
+    step: TrainingStep,
+    rates: Rates,
+    *,
+    slots: float,
+    dtype: str,
+    quantization: str,
+    unpacked_parameters: int,
+) -> float:
+    """Seconds of one forward pass: the longer of what its operations and what its bytes take.
+
+    A weight that is unpacked is complete before its product begins, so that time comes on top.
+
+    Args:
+        sizes: The architecture.
+        step: The tokens of the pass, and what they see.
+        rates: Of the device.
+        slots: Of each row's cache, read once; on average.
+        dtype: Of the computation and the cache.
+        quantization: Of the blocks.
+        unpacked_parameters: Of these, what the pass unpacks.
+    """
+    head = 2 * sizes.hidden_size * sizes.vocab_size * step.num_turns * step.logit_tokens
+    operations = block_operations(sizes, step) + head
+    before = unpacking_bytes(unpacked_parameters, dtype)
+    num_bytes = decoding_bytes(
+        sizes,
+        num_rows=step.num_sequences,
+        slots=slots,
+        dtype=dtype,
+        quantization=quantization,
+        unpacked_parameters=unpacked_parameters,
+    )
+    return before / rates.copy_bytes_per_second + max(
+        operations / rates.matrix_operations_per_second,
+        (num_bytes - before) / rates.copy_bytes_per_second,
+    )
 
 
 def countable(config: Any, longest: int) -> Architecture | NotMeasured:

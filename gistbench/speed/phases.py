@@ -12,6 +12,7 @@ import torch
 from gistbench.models.memory import began_out_of_memory
 from gistbench.records import Count, NotMeasured, Quantity
 from gistbench.speed.budget import load
+from gistbench.speed.floors import Floor
 from gistbench.speed.held import HeldBatch, block, places_in
 from gistbench.speed.meter import Memory, Meter
 from gistbench.speed.savings_records import Arm, KeyValues, PhaseCost, SavingsPhase
@@ -271,27 +272,26 @@ def _power(subject: Subject, meter: Meter) -> Quantity:
 
 def _cost(subject: Subject, key: Key, costs: Costs) -> PhaseCost:
     arm, phase, contexts = key
-    no_floor = NotMeasured(not_measured="nothing runs in the steady state")
-    floors: dict[str, Callable[[], Quantity]] = {
+    idle = NotMeasured(not_measured="nothing runs in the steady state")
+    floors: dict[str, Callable[[], Floor]] = {
         "compress": lambda: subject.compress_floor(arm),
-        "steady": lambda: no_floor,
+        "steady": lambda: Floor(idle),
         "question": lambda: subject.question_floor(arm, contexts),
         "decode": lambda: subject.decode_floor(arm, contexts),
     }
     missing = NotMeasured(not_measured=f"{contexts} contexts did not fit")
     memory = costs.memory.get(key, Memory(missing, missing, missing))
+    floor = floors[phase]()
+    no_bytes = NotMeasured(not_measured="bytes are counted for the steady state")
     return PhaseCost(
         arm=arm,
         phase=phase,
         contexts=contexts,
         round_seconds=tuple(costs.seconds.get(key, ())),
         steps=subject.settings.new_tokens if phase == "decode" else 0,
-        floor_seconds=floors[phase](),
-        floor_bytes=(
-            subject.weights_floor_bytes(contexts, arm)
-            if phase == "steady"
-            else NotMeasured(not_measured="bytes are counted for the steady state")
-        ),
+        floor_seconds=floor.seconds,
+        unpacked_parameters=floor.unpacked_parameters,
+        floor_bytes=subject.weights_floor_bytes(contexts, arm) if phase == "steady" else no_bytes,
         torch_allocated_bytes=memory.allocated,
         torch_reserved_bytes=memory.reserved,
         device_bytes=memory.device,

@@ -148,7 +148,10 @@ class DecodingSpeed(Record):
             batch size alternate.
         seconds_per_step: Median round over its steps.
         tokens_per_second: Over all rows.
-        floor_bytes_per_step: Weights, and keys and values of real slots, read once.
+        unpacked_parameters: 4-bit weights that a step unpacks before it multiplies; None in
+            records whose floors do not count them.
+        floor_bytes_per_step: Weights, and keys and values of real slots, read once; what is
+            unpacked is also written, and read again.
         floor_seconds_per_step: These at the measured copy bandwidth.
         share_of_floor: Floor over measured: 1 is all that the memory allows.
         same_rows_share: Rows whose tokens are those of the eager loop. In bf16 two kernels may
@@ -170,6 +173,7 @@ class DecodingSpeed(Record):
     seconds_per_step: float
     tokens_per_second: float
     first_token_seconds: float
+    unpacked_parameters: int | None = None
     floor_bytes_per_step: Quantity
     floor_seconds_per_step: Quantity
     share_of_floor: Quantity

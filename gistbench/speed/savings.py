@@ -198,6 +198,7 @@ def _throughput(
                 )
             question[arm].append(probe.question_seconds)
             decode[arm].append(probe.decode_seconds)
+    floors = {arm: subject.decode_floor(arm, rows[arm]) for arm in ARMS}
     return tuple(
         BudgetRounds(
             arm=arm,
@@ -205,7 +206,8 @@ def _throughput(
             question_seconds=tuple(question[arm]),
             decode_seconds=tuple(decode[arm]),
             steps=subject.settings.new_tokens,
-            floor_seconds=subject.decode_floor(arm, rows[arm]),
+            floor_seconds=floors[arm].seconds,
+            unpacked_parameters=floors[arm].unpacked_parameters,
         )
         for arm in ARMS
     )

@@ -51,6 +51,8 @@ class PhaseCost(Record):
         steps: Decoding steps in the phase, one token a row; 0 in the others.
         floor_seconds: What the arithmetic and the memory of the device cannot do without, at the
             rates measured in this process: the longer of the two.
+        unpacked_parameters: 4-bit weights that a pass unpacks before it multiplies, counted in
+            the floor; None where nothing is counted, and in records from before they were.
         floor_bytes: Weights and keys and values that have to be there, for the steady state.
         torch_allocated_bytes: At the peak; of the steady state, while nothing runs.
         torch_reserved_bytes: Likewise.
@@ -65,6 +67,7 @@ class PhaseCost(Record):
     round_seconds: tuple[float, ...] = ()
     steps: int = 0
     floor_seconds: Quantity
+    unpacked_parameters: int | None = None
     floor_bytes: Quantity
     torch_allocated_bytes: Count
     torch_reserved_bytes: Count
@@ -115,6 +118,7 @@ class BudgetRounds(Record):
         decode_seconds: Of each round.
         steps: Decoding steps in these, one token a row.
         floor_seconds: Of these steps.
+        unpacked_parameters: As in `PhaseCost`.
     """
 
     arm: Arm
@@ -123,6 +127,7 @@ class BudgetRounds(Record):
     decode_seconds: tuple[float, ...]
     steps: int
     floor_seconds: Quantity
+    unpacked_parameters: int | None = None
 
 
 class PrecisionSavings(Record):

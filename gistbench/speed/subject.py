@@ -16,7 +16,7 @@ from gistbench.config import Quantization
 from gistbench.core.cache import ContextCache
 from gistbench.core.footprint import Architecture
 from gistbench.core.layout import GistLayout
-from gistbench.core.operations import TrainingStep, block_operations, decoding_bytes
+from gistbench.core.operations import TrainingStep
 from gistbench.errors import UsageError
 from gistbench.measurement import synchronize
 from gistbench.models.decode import read_contexts
@@ -25,11 +25,12 @@ from gistbench.models.manifest import find_checkpoint, read_manifest
 from gistbench.models.random_weights import random_ids
 from gistbench.records import NotMeasured, Quantity
 from gistbench.speed.arm_model import ArmModel, load_arm
-from gistbench.speed.floors import countable
+from gistbench.speed.floors import Floor, countable, floor_seconds
 from gistbench.speed.held import HeldBatch, Places, Shape, context_layout, read_into
 from gistbench.speed.records import Rates
 from gistbench.speed.savings_records import Arm
 from gistbench.speed.savings_settings import SavingsConfig
+from gistbench.speed.unpacking import unpacked_parameters
 
 
 @dataclass(frozen=True)
@@ -207,44 +208,40 @@ class Subject:
         held = contexts * self.slots(arm) * self.counted.key_value_bytes_per_token(dtype)
         return float(self.counted.weights_bytes(dtype, self.quantization) + held)
 
-    def compress_floor(self, arm: Arm) -> Quantity:
-        """Seconds of one read."""
+    def compress_floor(self, arm: Arm) -> Floor:
+        """Of one read."""
         prefix = len(self.context) + len(self.gist_ids(arm))
         step = TrainingStep(1, prefix, self.slots(arm), 0, 0, num_turns=0)
-        return self._floor(step, rows=1, slots=0, passes=1)
+        return self._floor(step, slots=0, passes=1)
 
-    def question_floor(self, arm: Arm, rows: int) -> Quantity:
-        """Seconds of reading a batch's questions."""
+    def question_floor(self, arm: Arm, rows: int) -> Floor:
+        """Of reading a batch's questions."""
         step = TrainingStep(
             rows, 0, self.slots(arm), self.settings.question_tokens, 1, num_turns=rows
         )
-        return self._floor(step, rows=rows, slots=self.slots(arm), passes=1)
+        return self._floor(step, slots=self.slots(arm), passes=1)
 
-    def decode_floor(self, arm: Arm, rows: int) -> Quantity:
-        """Seconds of a batch's decoding steps."""
+    def decode_floor(self, arm: Arm, rows: int) -> Floor:
+        """Of a batch's decoding steps."""
         steps = self.settings.new_tokens
         slots = self.slots(arm) + self.settings.question_tokens + (steps + 1) / 2
         step = TrainingStep(rows, 0, int(slots), 1, 1, num_turns=rows)
-        return self._floor(step, rows=rows, slots=slots, passes=steps)
+        return self._floor(step, slots=slots, passes=steps)
 
-    def _floor(self, step: TrainingStep, *, rows: int, slots: float, passes: int) -> Quantity:
-        """The longer of what the operations and what the bytes of these passes take."""
-        sizes = self.counted
-        if isinstance(sizes, NotMeasured):
-            return sizes
-        head = 2 * sizes.hidden_size * sizes.vocab_size * step.num_turns * step.logit_tokens
-        operations = block_operations(sizes, step) + head
-        num_bytes = decoding_bytes(
-            sizes,
-            num_rows=rows,
+    def _floor(self, step: TrainingStep, *, slots: float, passes: int) -> Floor:
+        if isinstance(self.counted, NotMeasured):
+            return Floor(self.counted)
+        unpacked = unpacked_parameters(self.model, step.num_tokens)
+        seconds = floor_seconds(
+            self.counted,
+            step,
+            self.rates,
             slots=slots,
             dtype=self.settings.dtype,
             quantization=self.quantization,
+            unpacked_parameters=unpacked,
         )
-        return passes * max(
-            operations / self.rates.matrix_operations_per_second,
-            num_bytes / self.rates.copy_bytes_per_second,
-        )
+        return Floor(passes * seconds, unpacked)
 
 
 def _require_one_switch(checkpoint: str) -> None:

@@ -15,6 +15,7 @@ from gistbench.core.operations import (
     block_operations,
     decoding_bytes,
     training_operations,
+    unpacking_bytes,
 )
 
 LLAMA_3_8B: dict[str, Any] = {
@@ -127,3 +128,18 @@ def test_a_tied_matrix_is_read_as_the_output_matrix() -> None:
         for sizes in (tied, untied)
     ]
     assert read[0] == read[1]
+
+
+def test_weights_that_are_unpacked_are_read_packed_written_and_read_again() -> None:
+    """4.5 bytes a weight, 7.36 ms of them at 4.27 TB/s."""
+    sizes = Architecture.of(LLAMA_3_8B)
+    every = sizes.linear_parameters
+    options: dict[str, Any] = {"num_rows": 1, "slots": 0, "dtype": "bfloat16"}
+    packed = decoding_bytes(sizes, quantization="nf4", **options)
+    unpacked = decoding_bytes(sizes, quantization="nf4", unpacked_parameters=every, **options)
+    assert unpacked - packed == 4 * every
+    plain = decoding_bytes(sizes, quantization="none", **options)
+    scales = every // 64 + every // 64 // 256 * 4
+    assert unpacked - plain == every * (0.5 + 2 + 2 - 2) + scales
+    assert unpacking_bytes(every, "bfloat16") == 2.5 * every
+    assert (every / 2 + 4 * every) / 4.267e12 == pytest.approx(7.36e-3, abs=1e-5)

@@ -13,7 +13,7 @@ from gistbench.report.savings.naming import FULL_GIST, names_of
 from gistbench.report.sections.figures import absent
 from gistbench.report.sections.tables import Group, metric_table
 from gistbench.report.shown import Figure
-from gistbench.speed.savings_records import SavingsRecord
+from gistbench.speed.savings_records import BudgetRounds, PhaseCost, SavingsRecord
 
 
 def broken_figures(record: SavingsRecord) -> tuple[str, ...]:
@@ -61,8 +61,32 @@ def headline(record: SavingsRecord) -> PageSection:
             "Intervals are at 95 %, from paired rounds; of numbers that were found by trying they "
             "are what fitted and what did not. The floor ratio is what the bytes and operations "
             "that nobody can do without leave to be saved.",
+            *_floors_of_nf4(record),
         ),
         tables=(table,),
+    )
+
+
+def _floors_of_nf4(record: SavingsRecord) -> tuple[str, ...]:
+    """What the floors of 4-bit weights count, which older records do without."""
+    costs: list[PhaseCost | BudgetRounds] = []
+    for precision in record.precisions:
+        if precision.quantization == "nf4":
+            costs += precision.phases or ()
+            costs += precision.throughput if isinstance(precision.throughput, tuple) else ()
+    floors = [cost for cost in costs if not isinstance(cost.floor_seconds, NotMeasured)]
+    if not floors:
+        return ()
+    if any(cost.unpacked_parameters is None for cost in floors):
+        return (
+            "The floors of NF4 in this record count packed weights alone. For many rows or tokens "
+            "bitsandbytes unpacks weights before it multiplies, so these floors lie below what "
+            "this representation leaves possible.",
+        )
+    return (
+        "The floors of NF4 count the bytes of what bitsandbytes unpacks on this device before it "
+        "multiplies: read packed, written and read again. Kernels of its own that read packed "
+        "weights, as it has for few rows, are counted as that.",
     )
 
 

@@ -186,6 +186,6 @@ def _terminal(card: SpeedCard, wanted: tuple[str, ...]) -> list[Table]:
 
 def _cell(figure: Figure) -> str:
     if figure.not_measured is not None:
-        return "not measured"
+        return "N/A" if figure.not_applicable else "not measured"
     mark = " BROKEN" if figure.badge == "INVALID" else ""
     return figure.text + mark

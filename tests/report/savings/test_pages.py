@@ -81,6 +81,39 @@ def test_what_was_not_measured_says_why_and_is_no_number() -> None:
     assert "Not measured: no NVIDIA GPU in this run" in page
 
 
+def test_a_share_that_there_cannot_be_is_not_called_unmeasured() -> None:
+    """NF4 makes reading slower in the made-up record: there is no saving to share."""
+    card = savings_card(savings_record())
+    (shares,) = [t for t in savings_tables(card) if str(t.title).startswith("Whose saving")]
+    shown = [str(cell) for column in shares.columns for cell in column.cells]
+    assert shown.count("N/A") >= 4 and "not measured" not in shown
+    row = next(line for line in markdown_page(card).splitlines() if "N/A (1)" in line)
+    assert row.count("N/A (1)") == 4
+
+
+def test_the_page_says_what_the_floors_of_nf4_count() -> None:
+    old = precision("nf4")
+    counted = tuple(cost.model_copy(update={"unpacked_parameters": 0}) for cost in old.phases or ())
+    assert isinstance(old.throughput, tuple)
+    rounds = tuple(
+        side.model_copy(update={"unpacked_parameters": 6_979_321_856}) for side in old.throughput
+    )
+    new = old.model_copy(update={"phases": counted, "throughput": rounds})
+    mixed = old.model_copy(update={"phases": counted})
+    said = {
+        name: markdown_page(savings_card(savings_record(made)))
+        for name, made in (
+            ("old", old),
+            ("new", new),
+            ("mixed", mixed),
+            ("none", precision("none")),
+        )
+    }
+    packed, unpacked = "count packed weights alone", "read packed, written and read again"
+    assert {name for name, page in said.items() if packed in page} == {"old", "mixed"}
+    assert {name for name, page in said.items() if unpacked in page} == {"new"}
+
+
 def test_a_part_that_was_not_asked_for_leaves_no_section() -> None:
     made = precision("nf4", phases=None, stored=None, answered=None, throughput=None)
     card = savings_card(savings_record(made))
