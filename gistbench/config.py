@@ -127,6 +127,9 @@ class TrainingConfig(Config):
     pointer_layers: tuple[int, ...] = Field(
         (), description="layers whose attention the pointer's loss counts, from 0; empty: all"
     )
+    keep_weight: float = Field(
+        0.0, ge=0, description="of the loss on what the adapter changes in ordinary text; 0: off"
+    )
     lr_scheduler_type: str = Field("cosine_with_min_lr", description="as transformers names it")
     schedule_steps: int | None = Field(
         None, ge=1, description="length of the learning-rate schedule; None: `max_steps`"

@@ -1,11 +1,14 @@
-"""An adapter that writes the gists and is switched off where questions are answered.
+"""An adapter that is switched off for some passes.
 
-What answers is then the base model itself, which forgot nothing; what was trained shows in the
-gists' keys and values alone, as with ICAE's frozen decoder (Ge et al., 2023, arXiv 2307.06945).
+Off in answers, it writes the gists alone. What answers is then the base model itself, which forgot
+nothing; what was trained shows in the gists' keys and values, as with ICAE's frozen decoder (Ge et
+al., 2023, arXiv 2307.06945).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,14 +30,10 @@ def answer_with_base(model: PeftModel) -> None:
     Args:
         model: With LoRA or whole saved modules; not merged.
     """
-    switched = [
-        module for module in model.modules() if isinstance(module, LoraLayer | ModulesToSaveWrapper)
-    ]
+    switched = _switched(model)
 
     def switch(on: bool) -> None:
-        for module in switched:
-            if module.disable_adapters == on:
-                module.enable_adapters(on)
+        _switch(switched, on)
 
     def before(_: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         layout = named.get("layout")
@@ -50,3 +49,32 @@ def answer_with_base(model: PeftModel) -> None:
 
     model.register_forward_pre_hook(before, with_kwargs=True)
     model.register_forward_hook(after)
+
+
+@contextmanager
+def base_weights(model: PeftModel) -> Iterator[None]:
+    """Let a model pass as its base model does, for as long as the block lasts.
+
+    Afterwards what is trained takes gradients again. Gist rows of the embedding stay as they are.
+
+    Args:
+        model: As for `answer_with_base`, whose switch it would be at odds with.
+    """
+    switched = _switched(model)
+    _switch(switched, on=False)
+    try:
+        yield
+    finally:
+        _switch(switched, on=True)
+
+
+def _switched(model: PeftModel) -> list[LoraLayer | ModulesToSaveWrapper]:
+    return [
+        module for module in model.modules() if isinstance(module, LoraLayer | ModulesToSaveWrapper)
+    ]
+
+
+def _switch(modules: list[LoraLayer | ModulesToSaveWrapper], on: bool) -> None:
+    for module in modules:
+        if module.disable_adapters == on:
+            module.enable_adapters(on)

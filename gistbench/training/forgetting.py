@@ -176,21 +176,28 @@ def window_losses(model: torch.nn.Module, rows: torch.Tensor, num_text_tokens: i
         rows: Token ids, ``(batch, window_tokens)``; the first of each is given.
         num_text_tokens: Vocabulary that a next token is drawn from; gist rows follow it.
     """
-    num_rows, length = rows.shape
-    # Text is read as answers are given: by the weights that answer, behind a context of nothing.
-    layout = continue_layout(no_context(num_rows), (0,) * num_rows)
-    output: Any = model(
-        input_ids=rows,
-        position_ids=layout.suffix_positions(0, length, rows.device),
-        layout=layout,
-        use_cache=False,
-    )
-    logits = output.logits[:, :-1, :num_text_tokens]
+    logits = text_logits(model, rows)[:, :-1, :num_text_tokens]
     found = [
         F.cross_entropy(row.float(), ids[1:], reduction="mean")
         for row, ids in zip(logits, rows, strict=True)
     ]
     return torch.stack(found).double()
+
+
+def text_logits(model: Any, rows: torch.Tensor) -> torch.Tensor:
+    """What a model predicts in plain text, ``(batch, window_tokens, vocabulary)``.
+
+    Text is read as answers are given: by the weights that answer, behind a context of nothing.
+    """
+    num_rows, length = rows.shape
+    layout = continue_layout(no_context(num_rows), (0,) * num_rows)
+    logits: torch.Tensor = model(
+        input_ids=rows,
+        position_ids=layout.suffix_positions(0, length, rows.device),
+        layout=layout,
+        use_cache=False,
+    ).logits
+    return logits
 
 
 def ratio_of(differences: Sequence[float]) -> tuple[float, float, float]:

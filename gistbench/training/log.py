@@ -19,7 +19,7 @@ from gistbench.models.random_weights import MEANINGLESS
 LOG_FILE, METRICS_FILE = "training.md", "metrics.jsonl"
 RATE_WINDOW_STEPS = 50
 
-_LEARNED = ("loss", "train_exact_match")
+_LEARNED = ("loss", "keep_loss", "train_exact_match")
 """How the names begin of what says how well a model does, and of random weights says nothing."""
 
 _COLUMNS = ("step", "done", "context tokens", "loss", "exact", "s/step", "time left", "note")

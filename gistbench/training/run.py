@@ -38,6 +38,7 @@ from gistbench.training.checks import (
 )
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.data import SampleBatches
+from gistbench.training.keeping import keeping_of, require_keepable
 from gistbench.training.kernels import PACKAGE, fused_kernels, with_kernels, without_casts
 from gistbench.training.log import TrainingLog
 from gistbench.training.sharding import require_shardable, shard
@@ -94,6 +95,7 @@ def _train(
     generators.require_trained(config.data.tasks)
     share = share_of(config, launch)
     require_shardable(config, launch)
+    require_keepable(config)
     console = Console(stderr=True, quiet=not launch.is_first)
     checkpoint = latest_checkpoint(output) if resume else None
     if resume and is_finished(config, output):
@@ -112,6 +114,7 @@ def _train(
     config = with_kernels(config, base.model.config, device)
     require_layers(config, base.model.config.num_hidden_layers)
     supervised = check_room(config, base)
+    keeping = keeping_of(config, base, launch)
     gist_ids: tuple[int, ...] = ()
     if config.num_gists:
         gist_ids = add_gist_rows(base.model, config.num_gists, seed=config.training.seed)
@@ -195,6 +198,7 @@ def _train(
         pointer_weight=config.training.pointer_weight,
         pointer_layers=config.training.pointer_layers,
         answers_apart=config.adapter.answer_with == "base",
+        keeping=keeping,
         model=model,
         args=arguments,
         callbacks=[steps, log, *callbacks],

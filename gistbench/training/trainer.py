@@ -23,6 +23,7 @@ from gistbench.models.adapter import load_adapter_weights
 from gistbench.storage import write_atomically
 from gistbench.training.data import SampleBatches
 from gistbench.training.examples import IGNORED
+from gistbench.training.keeping import Keeping
 from gistbench.training.objective import (
     Batch,
     Pointing,
@@ -57,6 +58,7 @@ class GistTrainer(Trainer):
         pointer_weight: float = 0.0,
         pointer_layers: Collection[int] = (),
         answers_apart: bool = False,
+        keeping: Keeping | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -69,15 +71,16 @@ class GistTrainer(Trainer):
         self.pointer_layers = pointer_layers
         self.answer_logits_only = answer_logits_only
         self.answers_apart = answers_apart
+        self.keeping = keeping
         # `compute_loss` divides by what is in the whole step; Trainer divides by nothing more.
         self.model_accepts_loss_kwargs = True
         self.supervised_tokens = 0
         self.context_tokens_seen = 0
         self.longest_context_tokens = 0
-        # Of all processes: exact answers and answers, ``(2, tasks)``, and pointer losses, since the
-        # last log. Of this process: what it counted in each micro-batch of this step.
+        # Of all processes: exact answers and answers, ``(2, tasks)``, and each step's other losses,
+        # since the last log. Of this process: what it counted in each micro-batch of this step.
         self._since_log: torch.Tensor | None = None
-        self._pointer_losses: list[float] = []
+        self._other_losses: dict[str, list[float]] = {"pointer_loss": [], "keep_loss": []}
         self._step_counts: list[torch.Tensor] = []
         self._turns_with_known_gist: torch.Tensor | int = 0
 
@@ -124,7 +127,7 @@ class GistTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """This process's part of the step's loss, plus the pointer's weighted: a scalar.
+        """This process's part of the step's loss, and of further ones weighted: a scalar.
 
         Launchers average gradients over processes, where the step's loss is the sum of their parts;
         so each part is taken that many times. The mean of what the processes return is the loss.
@@ -146,16 +149,20 @@ class GistTrainer(Trainer):
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         loss = summed * processes / num_items_in_batch
-        pointed = torch.zeros((), device=loss.device)
+        pointed = kept = torch.zeros((), device=loss.device)
         if pointing is not None:
             pointed = pointing.loss() / max(1, self._turns_with_known_gist)
             loss = loss + self.pointer_weight * pointed * processes
+        if self.keeping is not None and not self._step_counts:  # once a step
+            kept = self.keeping.loss(model, self.state.global_step)
+            loss = loss + self.keeping.weight * kept * processes
         context_tokens = layout.prefix_length - self.num_gists
-        self._count(logits.detach(), inputs, context_tokens, pointed.detach())
+        others = torch.stack([pointed, kept]).detach()
+        self._count(logits.detach(), inputs, context_tokens, others)
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _count(
-        self, logits: torch.Tensor, batch: Batch, context_tokens: int, pointed: torch.Tensor
+        self, logits: torch.Tensor, batch: Batch, context_tokens: int, others: torch.Tensor
     ) -> None:
         labels, tasks = batch["labels"], batch["tasks"]
         supervised = labels != IGNORED
@@ -167,7 +174,7 @@ class GistTrainer(Trainer):
                 [
                     lengths.double(),
                     supervised.sum().double()[None],
-                    pointed.double()[None],
+                    others.double(),
                     torch.bincount(tasks, weights=exact.double(), minlength=num_tasks),
                     torch.bincount(tasks, minlength=num_tasks).double(),
                 ]
@@ -189,7 +196,7 @@ class GistTrainer(Trainer):
         for rank, turns in enumerate(by_process):
             for turn, counts in enumerate(turns):
                 context_tokens, contexts, supervised = counts[:3].long().tolist()
-                exact, seen = counts[4:].view(2, -1).sum(dim=1).long().tolist()
+                exact, seen = counts[5:].view(2, -1).sum(dim=1).long().tolist()
                 self.supervised_tokens += supervised
                 self.context_tokens_seen += context_tokens * contexts
                 self.longest_context_tokens = max(self.longest_context_tokens, context_tokens)
@@ -201,8 +208,10 @@ class GistTrainer(Trainer):
                 )
         summed = counted.sum(dim=0)
         if self.pointer_weight:
-            self._pointer_losses.append(float(summed[3]))
-        rates = summed[4:].view(2, -1)
+            self._other_losses["pointer_loss"].append(float(summed[3]))
+        if self.keeping is not None:
+            self._other_losses["keep_loss"].append(float(summed[4]))
+        rates = summed[5:].view(2, -1)
         self._since_log = rates if self._since_log is None else self._since_log + rates
         by_task = [(int(exact), int(seen)) for exact, seen in rates.T.tolist()]
         return self.batches.curriculum.observe(step, by_task)
@@ -219,9 +228,10 @@ class GistTrainer(Trainer):
                     if answers := sum(seen[place] for place in own):
                         rate = sum(exact[place] for place in own) / answers
                         logs[f"train_exact_match/{name}"] = rate
-            if self._pointer_losses:
-                logs["pointer_loss"] = fmean(self._pointer_losses)
-                self._pointer_losses.clear()
+            for name, found in self._other_losses.items():
+                if found:
+                    logs[name] = fmean(found)
+                    found.clear()
             logs["context_tokens"] = float(self.batches.curriculum.context_tokens)
             logs["supervised_tokens"] = float(self.supervised_tokens)
             logs["context_tokens_seen"] = float(self.context_tokens_seen)

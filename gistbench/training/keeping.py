@@ -1,0 +1,170 @@
+"""A loss that keeps an adapter from forgetting: in ordinary text it is to change nothing.
+
+The text is the base model's own, so that no corpus is needed and none can leak into a test. It is
+sampled as in LLM-QAT (Liu et al., 2023, "Data-Free Quantization Aware Training for Large Language
+Models", arXiv 2305.17888): from a random token, a few tokens greedily, the rest by chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+from gistbench.config import TrainConfig
+from gistbench.errors import UsageError
+from gistbench.launch import Launch
+from gistbench.models.cache import open_cache
+from gistbench.models.decode import continue_layout, no_context
+from gistbench.models.loading import BaseModel
+from gistbench.models.random_weights import random_ids
+from gistbench.models.switch import base_weights
+from gistbench.training.forgetting import text_logits
+from gistbench.training.share import Share
+
+WINDOWS, WINDOW_TOKENS = 64, 256
+"""Of the text. It is sampled in one batch, before step 1."""
+
+WINDOWS_A_STEP = 4
+"""Read in each step, by all processes together; the next step takes the next ones."""
+
+GREEDY_TOKENS = 4
+"""Behind a window's first: they lead from any token to something that is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How far an adapter moves the predictions of its base model in ordinary text.
+
+    Attributes:
+        weight: In the loss of a step, of `loss` summed over processes.
+        text: Token ids ``(windows, window_tokens)``, the same in every process.
+        num_text_tokens: Vocabulary that predictions are compared over; gist rows follow it.
+        share: Of this process in a step's windows, which are cut among all.
+    """
+
+    weight: float
+    text: torch.Tensor
+    num_text_tokens: int
+    share: Share = field(default_factory=Share)
+
+    def loss(self, model: torch.nn.Module, step: int) -> torch.Tensor:
+        """This process's part of a step's mean KL(base || adapter), nats per token: a scalar.
+
+        The sum of all processes' parts is the mean over the positions of the step's windows. The
+        text is read causally, as `gistbench.training.forgetting` reads it: there are no gists.
+
+        Args:
+            model: A `PeftModel`, possibly wrapped by a launcher; it answers with its adapter.
+            step: Steps trained before this one.
+        """
+        windows = self._windows(step)
+        rows = self.share.rows(len(windows))
+        if not rows:  # more processes than windows
+            return torch.zeros((), device=self.text.device)
+        mine = windows[rows.start : rows.stop]
+        unwrapped = getattr(model, "module", model)
+        with torch.no_grad(), base_weights(unwrapped):
+            before = text_logits(unwrapped, mine)
+        after = text_logits(model, mine)
+        # Row by row: float32 copies of all of them at once may take more than the model.
+        parts = [self._divergence(*pair) for pair in zip(before, after, strict=True)]
+        return torch.stack(parts).sum() / windows.numel()
+
+    def _windows(self, step: int) -> torch.Tensor:
+        first = step * WINDOWS_A_STEP % len(self.text)
+        return self.text[first : first + WINDOWS_A_STEP]
+
+    def _divergence(self, base: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
+        expected, found = (
+            row[:, : self.num_text_tokens].float().log_softmax(-1) for row in (base, adapted)
+        )
+        return F.kl_div(found, expected, reduction="sum", log_target=True)
+
+
+def require_keepable(config: TrainConfig) -> None:
+    """Refuse a weight on forgetting where nothing is forgotten, or where it cannot be measured.
+
+    Raises:
+        UsageError: Says which.
+    """
+    if not config.training.keep_weight:
+        return
+    weight = f"training.keep_weight {config.training.keep_weight:g}"
+    if config.adapter.answer_with == "base":
+        raise UsageError(
+            f"{weight} does not go with adapter.answer_with base, whose answers come from the base "
+            "model, which forgets nothing; leave it out"
+        )
+    if config.training.shard_base:
+        raise UsageError(
+            f"{weight} samples text from the base model and reads it twice a step, which "
+            "training.shard_base does not allow; leave one of them out"
+        )
+
+
+def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping | None:
+    """What a training is to keep, or None where its weight is 0; no random state changes.
+
+    Args:
+        config: Of the training.
+        base: Before anything is added to it: what it says is what is to be kept.
+        launch: Of this process.
+    """
+    weight = config.training.keep_weight
+    if not weight:
+        return None
+    num_tokens = min(WINDOW_TOKENS, base.max_positions)
+    seed = config.training.seed
+    if config.weights == "random":  # which say nothing: any tokens take the same time
+        drawn = random_ids(WINDOWS * num_tokens, base.num_text_tokens, seed)
+        text = torch.tensor(drawn, device=base.model.device).view(WINDOWS, num_tokens)
+    else:
+        text = sampled_text(base, WINDOWS, num_tokens, seed=seed)
+    share = Share(rank=launch.rank, processes=launch.processes)
+    return Keeping(weight, text, base.num_text_tokens, share)
+
+
+@torch.no_grad()
+def sampled_text(base: BaseModel, windows: int, window_tokens: int, *, seed: int) -> torch.Tensor:
+    """Text that a base model says unasked, ``(windows, window_tokens)`` on its device.
+
+    The same for the same seed on the same kind of device, whatever else draws random numbers.
+    Special tokens are left out, as are rows of the vocabulary that stand for no token.
+    """
+    device = base.model.device
+    generator = torch.Generator(device).manual_seed(seed)
+    never = _never(base)
+    allowed = (~never).nonzero().flatten()
+    picked = torch.randint(len(allowed), (windows, 1), generator=generator, device=device)
+    ids = allowed[picked]
+    text = [ids]
+    nothing = no_context(windows)
+    layout, cache = continue_layout(nothing, (0,) * windows), open_cache(nothing, window_tokens)
+    for place in range(window_tokens - 1):
+        logits = base.model(
+            input_ids=ids,
+            position_ids=layout.suffix_positions(place, 1, device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            layout=layout,
+        ).logits[:, -1, : base.num_text_tokens]
+        logits = logits.float().masked_fill(never, -torch.inf)
+        if place < GREEDY_TOKENS:
+            ids = logits.argmax(dim=-1, keepdim=True)
+        else:
+            ids = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
+        text.append(ids)
+    return torch.cat(text, dim=1)
+
+
+def _never(base: BaseModel) -> torch.Tensor:
+    tokenizer = base.tokenizer
+    never = torch.zeros(base.num_text_tokens, dtype=torch.bool)
+    never[len(tokenizer) :] = True
+    added = tokenizer.added_tokens_decoder.items()
+    special = {*tokenizer.all_special_ids, *(place for place, token in added if token.special)}
+    never[[place for place in special if place < base.num_text_tokens]] = True
+    return never.to(base.model.device)
