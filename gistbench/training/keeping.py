@@ -24,7 +24,7 @@ from gistbench.training.forgetting import text_logits
 from gistbench.training.share import Share
 
 WINDOWS, WINDOW_TOKENS = 64, 256
-"""Of the text. It is sampled in one batch, before step 1."""
+"""Of the text, at most. It is sampled in one batch, before step 1."""
 
 WINDOWS_A_STEP = 4
 """Read in each step, by all processes together; the next step takes the next ones."""
@@ -115,13 +115,14 @@ def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping 
     weight = config.training.keep_weight
     if not weight:
         return None
+    windows = min(WINDOWS, WINDOWS_A_STEP * config.training.max_steps)
     num_tokens = min(WINDOW_TOKENS, base.max_positions)
     seed = config.training.seed
     if config.weights == "random":  # which say nothing: any tokens take the same time
-        drawn = random_ids(WINDOWS * num_tokens, base.num_text_tokens, seed)
-        text = torch.tensor(drawn, device=base.model.device).view(WINDOWS, num_tokens)
+        drawn = random_ids(windows * num_tokens, base.num_text_tokens, seed)
+        text = torch.tensor(drawn, device=base.model.device).view(windows, num_tokens)
     else:
-        text = sampled_text(base, WINDOWS, num_tokens, seed=seed)
+        text = sampled_text(base, windows, num_tokens, seed=seed)
     share = Share(rank=launch.rank, processes=launch.processes)
     return Keeping(weight, text, base.num_text_tokens, share)
 

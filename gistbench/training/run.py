@@ -114,6 +114,8 @@ def _train(
     config = with_kernels(config, base.model.config, device)
     require_layers(config, base.model.config.num_hidden_layers)
     supervised = check_room(config, base)
+    if config.training.keep_weight:
+        console.print("sampling ordinary text from the base model", highlight=False)
     keeping = keeping_of(config, base, launch)
     gist_ids: tuple[int, ...] = ()
     if config.num_gists:
@@ -145,6 +147,11 @@ def _train(
         "supervised tokens per sample": str(supervised),
         "device": _device_name(device, launch),
     }
+    if keeping is not None:
+        windows, length = keeping.text.shape
+        facts["ordinary text"] = (
+            f"{windows} windows of {length} tokens, sampled from the base model"
+        )
     if config.training.use_liger_kernel:
         facts["fused kernels"] = f"{PACKAGE} {version(PACKAGE)}"
     if launch.processes > 1:

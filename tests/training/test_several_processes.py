@@ -125,6 +125,11 @@ def configurations(base: Path) -> dict[str, TrainConfig]:
             data={"tasks": ("niah_labelled_2",), "questions_per_context": 2, "context_tokens": 256},
             training={**several, "pointer_weight": 0.5, "per_device_train_batch_size": 4},
         ),
+        "kept": tiny_config(
+            base,
+            data={"tasks": UNEQUAL, "context_tokens": 256},
+            training={**several, **accumulated, "keep_weight": 2.0},
+        ),
         "answered by the base model": tiny_config(
             base,
             adapter={"answer_with": "base"},
@@ -151,6 +156,7 @@ NAMES = (
     "micro-batches",
     "curriculum",
     "questions",
+    "kept",
     "answered by the base model",
     "sharded",
     "full",

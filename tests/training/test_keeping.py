@@ -1,0 +1,306 @@
+"""Claims about the loss that keeps an adapter from forgetting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from gistbench.config import TrainConfig
+from gistbench.errors import UsageError
+from gistbench.launch import Launch
+from gistbench.models.adapter import add_adapter, add_gist_rows
+from gistbench.models.catalog import file_sha256, find_model
+from gistbench.models.checkpoint import load_checkpoint
+from gistbench.models.loading import BaseModel, load_base
+from gistbench.models.manifest import MANIFEST_FILE
+from gistbench.models.switch import base_weights
+from gistbench.training import keeping
+from gistbench.training.forgetting import text_logits
+from gistbench.training.keeping import (
+    GREEDY_TOKENS,
+    WINDOWS_A_STEP,
+    Keeping,
+    keeping_of,
+    require_keepable,
+    sampled_text,
+)
+from gistbench.training.run import train
+from gistbench.training.share import Share
+from tests.fixtures.tiny_base import tiny_config
+
+ALONE = Launch(0, 1, 0, 1)
+TIMES = ("seconds", "seconds_per_step", "epoch")
+LENGTH = 40
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "WINDOW_TOKENS", LENGTH)
+
+
+@pytest.fixture
+def base(tiny_base: Path) -> BaseModel:
+    return load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu")
+
+
+@pytest.fixture
+def changed(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint whose adapter does something; training starts from it."""
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "changed"))
+    torch.manual_seed(0)
+    path = folder / "adapter_model.safetensors"
+    save_file({name: 0.2 * torch.randn_like(old) for name, old in load_file(path).items()}, path)
+    fields = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    fields["adapter_sha256"] = file_sha256(path)
+    (folder / MANIFEST_FILE).write_text(json.dumps(fields), encoding="utf-8")
+    return folder
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
+    return [{key: v for key, v in entry.items() if key not in TIMES} for entry in entries]
+
+
+def divergence(checkpoint: Path, text: torch.Tensor, tiny_base: Path) -> float:
+    """KL(base || checkpoint) in nats per token, by the definition and in float64."""
+    plain = load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu")
+    other = load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu")
+    objective = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))["objective"]
+    trained = load_checkpoint(other, checkpoint, objective=objective)
+    with torch.no_grad():
+        p, q = (
+            text_logits(model, text)[..., : plain.num_text_tokens].double().softmax(-1)
+            for model in (plain.model, trained.model)
+        )
+    return float((p * (p.log() - q.log())).sum(-1).mean())
+
+
+# ------------------------------------------------------------------------------------- the text
+
+
+def test_the_text_is_what_the_model_says_at_temperature_one(base: BaseModel) -> None:
+    """Greedy at first; then as likely to itself as its own entropy says."""
+    text = sampled_text(base, 48, LENGTH, seed=0)
+    assert text.shape == (48, LENGTH)
+    with torch.no_grad():
+        logits = text_logits(base.model, text)[:, :-1, : base.num_text_tokens].float()
+    logits[..., base.tokenizer.all_special_ids] = -torch.inf
+    assert torch.equal(text[:, 1 : GREEDY_TOKENS + 1], logits.argmax(-1)[:, :GREEDY_TOKENS])
+    assert len(set(text[:, 0].tolist())) > 40, "windows begin anywhere in the vocabulary"
+    chosen = text[:, GREEDY_TOKENS + 1 :].unsqueeze(-1)
+    logs = logits[:, GREEDY_TOKENS:].log_softmax(-1)
+    surprise = -logs.gather(-1, chosen).mean()
+    entropy = torch.special.entr(logs.exp()).sum(-1).mean()
+    assert surprise.item() == pytest.approx(entropy.item(), rel=0.03)
+
+
+def test_the_text_holds_no_gist_no_special_token_and_no_row_without_a_token(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the model would say nothing else."""
+    said = len(base.tokenizer) - 3
+    monkeypatch.setattr(type(base.tokenizer), "__len__", lambda _: said)
+    add_gist_rows(base.model, 4)
+    (special,) = base.tokenizer.all_special_ids
+    wanted = [special, *range(said, base.num_text_tokens + 4)]
+
+    def louder(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+        output[..., wanted] += 100
+        return output
+
+    base.model.get_output_embeddings().register_forward_hook(louder)
+    text = sampled_text(base, 16, LENGTH, seed=0)
+    assert not torch.isin(text, torch.tensor(wanted)).any()
+
+
+def test_every_process_has_the_same_text_and_random_numbers_stay_as_they_are(
+    tiny_base: Path, base: BaseModel
+) -> None:
+    config = tiny_config(tiny_base, training={"keep_weight": 1.0, "max_steps": 100})
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = keeping_of(config, base, Launch(0, 2, 0, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    second = keeping_of(config, base, Launch(1, 2, 1, 2))
+    assert first is not None and second is not None
+    assert first.text.shape == (keeping.WINDOWS, LENGTH)
+    assert torch.equal(first.text, second.text)
+    assert not torch.equal(first.text, sampled_text(base, keeping.WINDOWS, LENGTH, seed=1))
+    assert keeping_of(tiny_config(tiny_base), base, ALONE) is None
+
+
+# ------------------------------------------------------------------------------------- the loss
+
+
+@pytest.mark.parametrize("processes", [2, 3, 8])
+def test_the_parts_of_all_processes_are_the_whole(
+    tiny_base: Path, base: BaseModel, processes: int
+) -> None:
+    """Also where some have no window; and each step has its own ones."""
+    text = sampled_text(base, 3 * WINDOWS_A_STEP, LENGTH, seed=0)
+    model = add_adapter(base.model, tiny_config(tiny_base), add_gist_rows(base.model, 4))
+    torch.manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    alone = Keeping(1.0, text, base.num_text_tokens)
+    wholes = [alone.loss(model, step).item() for step in range(4)]
+    assert wholes[3] == wholes[0] > 0, "after the last window comes the first"
+    assert len(set(wholes)) == 3
+    for step, whole in enumerate(wholes):
+        parts = [
+            float(
+                Keeping(1.0, text, base.num_text_tokens, Share(1, rank, processes)).loss(
+                    model, step
+                )
+            )
+            for rank in range(processes)
+        ]
+        assert sum(parts) == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_base_side_is_the_base_model_and_leaves_what_is_trained_as_it_was(
+    tiny_base: Path, base: BaseModel
+) -> None:
+    text = sampled_text(base, 2, LENGTH, seed=0)
+    with torch.no_grad():
+        said = text_logits(base.model, text)
+    config = tiny_config(tiny_base, adapter={"modules_to_save": ["lm_head"]})
+    model = add_adapter(base.model, config, ())
+    torch.manual_seed(0)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=0.1)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert any("lm_head" in name for name in trained) and any("lora_A" in name for name in trained)
+    with torch.no_grad(), base_weights(model):
+        assert torch.equal(text_logits(model, text), said)
+    with torch.no_grad():
+        assert not torch.allclose(text_logits(model, text), said, atol=0.1)
+    assert trained == {name for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {},
+        {"gradient_accumulation_steps": 3},
+        {"gradient_checkpointing": True},
+        {"gradient_accumulation_steps": 2, "gradient_checkpointing": True},
+    ],
+)
+def test_a_step_weighs_it_once_and_logs_it_by_its_definition(
+    tiny_base: Path, base: BaseModel, changed: Path, tmp_path: Path, training: dict[str, Any]
+) -> None:
+    def first_step(weight: float) -> dict[str, Any]:
+        config = tiny_config(
+            tiny_base,
+            adapter={"start_from": str(changed)},
+            training={**training, "max_steps": 1, "keep_weight": weight},
+        )
+        return metrics(train(config, tmp_path / f"{weight}", device="cpu"))[0]
+
+    without, with_it = first_step(0.0), first_step(3.0)
+    text = sampled_text(base, WINDOWS_A_STEP, LENGTH, seed=0)
+    assert with_it["keep_loss"] == pytest.approx(divergence(changed, text, tiny_base), rel=1e-4)
+    assert with_it["keep_loss"] > 0.01
+    assert "keep_loss" not in without
+    added = with_it["loss"] - without["loss"]
+    assert added == pytest.approx(3 * with_it["keep_loss"], rel=1e-4)
+    assert with_it["grad_norm"] != pytest.approx(without["grad_norm"], rel=0.01)
+
+
+# ------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"objective": "full", "adapter": {"modules_to_save": ["lm_head"]}}],
+    ids=["gist", "full"],
+)
+def test_it_is_nothing_at_first_and_training_with_it_changes_text_less(
+    tiny_base: Path, base: BaseModel, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """In text that neither training saw."""
+
+    def trained(weight: float) -> Path:
+        config = tiny_config(
+            tiny_base,
+            **changes,
+            training={"max_steps": 12, "learning_rate": 5e-3, "keep_weight": weight},
+        )
+        return train(config, tmp_path / f"{weight}", device="cpu")
+
+    text = sampled_text(base, 16, LENGTH, seed=99)
+    free, kept = (divergence(trained(weight), text, tiny_base) for weight in (0.0, 10.0))
+    losses = [entry["keep_loss"] for entry in metrics(tmp_path / "10.0")]
+    assert losses[0] == 0
+    assert min(losses[1:]) > 0
+    assert free > 0.01
+    assert kept < free / 2
+
+
+class Stop(TrainerCallback):
+    """Ends a training as an error would, between two states."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        tiny_base,
+        adapter={"lora_dropout": 0.2},
+        training={"max_steps": 5, "learning_rate": 1e-2, "keep_weight": 2.0},
+    )
+    cut, whole = tmp_path / "cut", train(config, tmp_path / "whole", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, cut, device="cpu", callbacks=[Stop()])
+    assert (cut / "checkpoint-2").is_dir() and not (cut / MANIFEST_FILE).exists()
+    train(config, cut, device="cpu")
+    assert "Resumed at step 2." in (cut / "training.md").read_text(encoding="utf-8")
+    assert metrics(cut) == metrics(whole)
+    ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (cut, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_random_weights_read_random_text_and_say_nothing_of_it(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(tiny_base, weights="random", training={"max_steps": 1, "keep_weight": 1.0})
+    (entry,) = metrics(train(config, tmp_path, device="cpu"))
+    assert "not_measured" in entry["keep_loss"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"adapter": {"answer_with": "base"}}, "which forgets nothing; leave it out"),
+        ({"training": {"shard_base": True}}, "training.shard_base does not allow; leave one"),
+    ],
+)
+def test_what_forgets_nothing_or_cannot_be_read_is_refused(
+    changes: dict[str, Any], sentence: str
+) -> None:
+    require_keepable(TrainConfig.model_validate(changes))
+    weighted = {**changes, "training": {**changes.get("training", {}), "keep_weight": 0.5}}
+    with pytest.raises(UsageError, match=rf"training.keep_weight 0.5 .*{sentence}"):
+        require_keepable(TrainConfig.model_validate(weighted))
+
+
+def test_a_refused_training_writes_nothing(tiny_base: Path, tmp_path: Path) -> None:
+    config = tiny_config(tiny_base, adapter={"answer_with": "base"}, training={"keep_weight": 1.0})
+    with pytest.raises(UsageError, match=r"training.keep_weight 1 does not go with"):
+        train(config, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
