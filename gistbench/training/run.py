@@ -30,7 +30,6 @@ from gistbench.models.switch import answer_with_base
 from gistbench.storage import cannot_write, check_writable, only_process, write_atomically
 from gistbench.training.checks import (
     CONFIG_FILE,
-    check_room,
     check_trackers,
     is_finished,
     require_layers,
@@ -41,14 +40,12 @@ from gistbench.training.data import SampleBatches
 from gistbench.training.keeping import keeping_of, require_keepable
 from gistbench.training.kernels import PACKAGE, fused_kernels, with_kernels, without_casts
 from gistbench.training.log import TrainingLog
+from gistbench.training.room import check_room
 from gistbench.training.sharding import require_shardable, shard
 from gistbench.training.share import share_of
 from gistbench.training.states import latest_checkpoint, require_same_processes
-from gistbench.training.trainer import (
-    GistTrainer,
-    StepCallback,
-    restore_progress,
-)
+from gistbench.training.steps import StepCallback, restore_progress
+from gistbench.training.trainer import GistTrainer
 
 
 def train(
