@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -84,7 +84,8 @@ class Curriculum:
     focus: Focus = field(init=False)
 
     def __post_init__(self) -> None:
-        self.focus = Focus(self.config.data.focus, len(self.config.data.tasks))
+        data = self.config.data
+        self.focus = Focus(data.focus, len(data.tasks), data.unlock_accuracy)
         if list(self.lengths) != sorted(set(self.lengths)):
             raise UsageError(
                 "data.curriculum must rise strictly towards data.context_tokens, got "
@@ -120,38 +121,37 @@ class Curriculum:
             length -= int(length * data.length_jitter * rng.random())
         return BatchPlan(micro_step, data.tasks, first_task, length, batch_size, turns)
 
-    def observe(
-        self, step: Sequence[tuple[int, int, int]], by_task: Sequence[tuple[int, int]] = ()
-    ) -> bool:
+    def observe(self, step: Sequence[tuple[int, Sequence[tuple[int, int]]]]) -> bool:
         """Record one step's exact answers; say whether the next stage begins.
 
         Args:
-            step: (context tokens, exact answers, answers) of each micro-batch. Earlier lengths that
-                were replayed say nothing of this stage's.
-            by_task: (exact answers, answers) of each task in all of them.
+            step: Context tokens of each micro-batch, and (exact answers, answers) of each task in
+                it. Earlier lengths that were replayed say nothing of this stage's.
         """
         data = self.config.data
         shortest = self.context_tokens * (1 - data.length_jitter)
-        own = [(exact, seen) for tokens, exact, seen in step if tokens >= shortest - 1]
-        if by_task and len(own) == len(step):
-            self.focus.observe(by_task)
+        own = [by_task for tokens, by_task in step if tokens >= shortest - 1]
+        if own:
+            self.focus.observe([_summed(parts) for parts in zip(*own, strict=True)])
         if self.stage + 1 == len(self.lengths):
             return False
         self.steps += 1
-        self.recent = [*self.recent, *own][-WINDOW_STEPS:]
-        mastered = False
-        if own and len(self.recent) >= MIN_STEPS:
-            share = sum(part for part, _ in self.recent) / sum(part for _, part in self.recent)
-            if data.focus and self.focus.recent:
-                # Rows that go where answers are wrong say less of how many are right.
-                share = fmean(self.focus.rates())
-            mastered = share >= data.advance_accuracy
+        self.recent = [*self.recent, *map(_summed, own)][-WINDOW_STEPS:]
         late = data.max_stage_steps is not None and self.steps >= data.max_stage_steps
-        if not mastered and not late:
+        if not (own and self._mastered()) and not late:
             return False
         self.stage, self.recent, self.steps = self.stage + 1, [], 0
-        self.focus.recent = []
+        self.focus.new_stage()
         return True
+
+    def _mastered(self) -> bool:
+        focus = self.focus
+        if len(self.recent) < MIN_STEPS or focus.joined < focus.num_tasks:
+            return False
+        exact, seen = _summed(self.recent)
+        # Rows that go where answers are wrong say less of how many are right.
+        share = fmean(focus.rates(WINDOW_STEPS)) if focus.share else exact / seen
+        return share >= self.config.data.advance_accuracy
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -169,3 +169,8 @@ class Curriculum:
         self.steps = int(state.get("steps", 0))
         if "focus" in state:
             self.focus.restore(state["focus"])
+
+
+def _summed(parts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    exact, seen = zip(*parts, strict=True)
+    return sum(exact), sum(seen)

@@ -188,30 +188,27 @@ class GistTrainer(Trainer):
         self._step_counts.clear()
         share = self.batches.share
         by_process = counted.view(share.processes, share.own_accumulation, -1)
-        # (context tokens, exact, answers) of each micro-batch, whoever took which of its rows.
-        step = [(0, 0, 0)] * share.accumulation
+        # Context tokens and each task's (exact, answers) of a micro-batch, whoever took its rows.
+        lengths = [0] * share.accumulation
+        rates = torch.zeros(share.accumulation, 2, len(self.batches.config.data.tasks))
         for rank, turns in enumerate(by_process):
             for turn, counts in enumerate(turns):
                 context_tokens, contexts, supervised = counts[:3].long().tolist()
-                exact, seen = counts[5:].view(2, -1).sum(dim=1).long().tolist()
                 self.supervised_tokens += supervised
                 self.context_tokens_seen += context_tokens * contexts
                 self.longest_context_tokens = max(self.longest_context_tokens, context_tokens)
-                longest, exact_before, seen_before = step[share.place(rank, turn)]
-                step[share.place(rank, turn)] = (
-                    max(longest, context_tokens),
-                    exact_before + exact,
-                    seen_before + seen,
-                )
+                place = share.place(rank, turn)
+                lengths[place] = max(lengths[place], context_tokens)
+                rates[place] += counts[5:].view(2, -1)
         summed = counted.sum(dim=0)
         if self.pointer_weight:
             self._other_losses["pointer_loss"].append(float(summed[3]))
         if self.keeping is not None:
             self._other_losses["keep_loss"].append(float(summed[4]))
-        rates = summed[5:].view(2, -1)
-        self._since_log = rates if self._since_log is None else self._since_log + rates
-        by_task = [(int(exact), int(seen)) for exact, seen in rates.T.tolist()]
-        return self.batches.curriculum.observe(step, by_task)
+        of_step = rates.sum(dim=0)
+        self._since_log = of_step if self._since_log is None else self._since_log + of_step
+        by_task = [[(int(a), int(b)) for a, b in part.T.tolist()] for part in rates]
+        return self.batches.curriculum.observe(list(zip(lengths, by_task, strict=True)))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what only this trainer knows to a log entry."""

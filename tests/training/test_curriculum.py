@@ -23,48 +23,48 @@ def config(**data: object) -> TrainConfig:
 
 def test_a_stage_ends_when_enough_steps_are_exact_and_not_before() -> None:
     curriculum = Curriculum(config())
-    assert [curriculum.observe([(100, 8, 8)]) for _ in range(MIN_STEPS)] == [False] * 3 + [True]
+    assert [curriculum.observe([(100, [(8, 8)])]) for _ in range(MIN_STEPS)] == [False] * 3 + [True]
     assert curriculum.context_tokens == 200
-    assert not any(curriculum.observe([(200, 7, 8)]) for _ in range(30)), "0.875 is under 0.9"
+    assert not any(curriculum.observe([(200, [(7, 8)])]) for _ in range(30)), "0.875 is under 0.9"
     assert curriculum.context_tokens == 200
 
 
 def test_a_new_stage_starts_counting_afresh() -> None:
     curriculum = Curriculum(config())
     for _ in range(MIN_STEPS):
-        curriculum.observe([(100, 8, 8)])
-    assert not any(curriculum.observe([(200, 8, 8)]) for _ in range(MIN_STEPS - 1))
-    assert curriculum.observe([(200, 8, 8)])
+        curriculum.observe([(100, [(8, 8)])])
+    assert not any(curriculum.observe([(200, [(8, 8)])]) for _ in range(MIN_STEPS - 1))
+    assert curriculum.observe([(200, [(8, 8)])])
 
 
 def test_replayed_shorter_lengths_never_advance_a_stage() -> None:
     curriculum = Curriculum(config(), stage=1)
-    assert not any(curriculum.observe([(100, 8, 8)]) for _ in range(50))
+    assert not any(curriculum.observe([(100, [(8, 8)])]) for _ in range(50))
     assert curriculum.recent == []
 
 
 def test_shortened_lengths_of_the_same_stage_do_count() -> None:
     curriculum = Curriculum(config(length_jitter=0.1))
-    assert any(curriculum.observe([(91, 8, 8)]) for _ in range(MIN_STEPS))
+    assert any(curriculum.observe([(91, [(8, 8)])]) for _ in range(MIN_STEPS))
 
 
 def test_the_last_stage_never_ends() -> None:
     curriculum = Curriculum(config(), stage=2)
-    assert not any(curriculum.observe([(400, 8, 8)]) for _ in range(50))
+    assert not any(curriculum.observe([(400, [(8, 8)])]) for _ in range(50))
     assert curriculum.context_tokens == 400
 
 
 def test_a_state_kept_as_json_goes_on_exactly_where_it_was() -> None:
     curriculum = Curriculum(config(), stage=1)
-    curriculum.observe([(200, 8, 8)])
-    curriculum.observe([(200, 5, 8)])
+    curriculum.observe([(200, [(8, 8)])])
+    curriculum.observe([(200, [(5, 8)])])
     restored = Curriculum(config())
     restored.restore(json.loads(json.dumps(curriculum.state())))
     assert (restored.stage, restored.recent) == (curriculum.stage, curriculum.recent)
     assert [restored.plan(n) for n in range(20)] == [curriculum.plan(n) for n in range(20)]
     outcomes = [(8, 8)] * 12
-    assert [restored.observe([(200, *o)]) for o in outcomes] == [
-        curriculum.observe([(200, *o)]) for o in outcomes
+    assert [restored.observe([(200, [o])]) for o in outcomes] == [
+        curriculum.observe([(200, [o])]) for o in outcomes
     ]
 
 
@@ -123,13 +123,13 @@ def test_a_fixed_set_comes_in_a_new_order_each_epoch() -> None:
 
 def test_a_stage_that_is_not_mastered_ends_after_its_steps() -> None:
     curriculum = Curriculum(config(max_stage_steps=3))
-    steps = [[(100, 0, 8)], [(50, 8, 8)], [(100, 0, 8)]]
+    steps = [[(100, [(0, 8)])], [(50, [(8, 8)])], [(100, [(0, 8)])]]
     assert [curriculum.observe(step) for step in steps] == [False, False, True]
     kept = curriculum.state()
     again = Curriculum(curriculum.config)
     again.restore(kept)
-    assert [again.observe([(200, 0, 8)]) for _ in range(3)] == [False, False, True]
-    assert not any(again.observe([(400, 0, 8)]) for _ in range(9)), "the last stage has no end"
+    assert [again.observe([(200, [(0, 8)])]) for _ in range(3)] == [False, False, True]
+    assert not any(again.observe([(400, [(0, 8)])]) for _ in range(9)), "the last stage has no end"
 
 
 def test_every_batch_holds_all_tasks_alike() -> None:
@@ -149,9 +149,8 @@ TASKS = ("niah_passkey", "niah_labelled_2", "niah_labelled_4")
 
 def observed(curriculum: Curriculum, rates: tuple[int, ...], steps: int) -> list[bool]:
     """Steps whose tasks have so many of 100 right."""
-    by_task = [(rate, 100) for rate in rates]
-    whole = (curriculum.context_tokens, sum(rates), 100 * len(rates))
-    return [curriculum.observe([whole], by_task) for _ in range(steps)]
+    step = [(curriculum.context_tokens, [(rate, 100) for rate in rates])]
+    return [curriculum.observe(step) for _ in range(steps)]
 
 
 def rows_of(curriculum: Curriculum, count: int = SLOTS) -> list[int]:
@@ -192,11 +191,10 @@ def test_small_batches_meet_the_tasks_in_the_same_proportions() -> None:
 def test_with_focus_a_stage_is_mastered_when_the_mean_task_is() -> None:
     """Most rows are of the task that goes wrong, and say less of how many are right."""
     curriculum = Curriculum(config(tasks=TASKS, focus=0.9, advance_accuracy=0.9))
-    by_task = [(10, 10), (10, 10), (64, 80)]
-    step = [(100, 84, 100)]
-    assert [curriculum.observe(step, by_task) for _ in range(MIN_STEPS)] == [False] * 3 + [True]
+    step = [(100, [(10, 10), (10, 10), (64, 80)])]
+    assert [curriculum.observe(step) for _ in range(MIN_STEPS)] == [False] * 3 + [True]
     alike = Curriculum(config(tasks=TASKS, advance_accuracy=0.9))
-    assert not any(alike.observe(step, by_task) for _ in range(MIN_STEPS))
+    assert not any(alike.observe(step) for _ in range(MIN_STEPS))
 
 
 def test_a_focus_kept_as_json_goes_on_exactly_where_it_was() -> None:
@@ -208,6 +206,59 @@ def test_a_focus_kept_as_json_goes_on_exactly_where_it_was() -> None:
         observed(curriculum, rates, WINDOW_STEPS)
         observed(restored, rates, WINDOW_STEPS)
         assert restored.plan(7) == curriculum.plan(7)
+
+
+def test_a_new_stage_is_not_divided_by_what_the_one_before_answered() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.5, max_stage_steps=WINDOW_STEPS + 5))
+    observed(curriculum, (100, 50, 0), WINDOW_STEPS + 5)
+    assert curriculum.stage == 1
+    divided = rows_of(curriculum)
+    observed(curriculum, (0, 100, 100), WINDOW_STEPS - 1)
+    assert rows_of(curriculum) == divided, "a whole window of its own comes first"
+    observed(curriculum, (0, 100, 100), 1)
+    assert rows_of(curriculum)[0] > SLOTS / 2
+
+
+def test_a_task_that_no_row_was_of_keeps_its_last_rate() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.5), stage=2)
+    observed(curriculum, (100, 100, 0), WINDOW_STEPS)
+    before = rows_of(curriculum)
+    unseen = [(400, [(100, 100), (0, 0), (0, 100)])]
+    for _ in range(WINDOW_STEPS):
+        curriculum.observe(unseen)
+    assert rows_of(curriculum) == before
+
+
+def test_replayed_micro_batches_are_left_out_of_a_step_and_the_others_count() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.5), stage=2)
+    own, replayed = [(100, 100), (100, 100), (0, 100)], [(0, 100), (0, 100), (100, 100)]
+    for _ in range(WINDOW_STEPS):
+        curriculum.observe([(400, own), (100, replayed)])
+    assert curriculum.focus.rates() == [1.0, 1.0, 0.0]
+
+
+def test_tasks_join_one_after_another_when_the_newest_is_answered() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, unlock_accuracy=0.8, focus=0.5))
+    assert rows_of(curriculum) == [SLOTS, 0, 0]
+    observed(curriculum, (79, 0, 0), WINDOW_STEPS)
+    assert rows_of(curriculum) == [SLOTS, 0, 0]
+    observed(curriculum, (80, 0, 0), WINDOW_STEPS)
+    first, second, third = rows_of(curriculum)
+    assert third == 0 and second > 1.5 * first > 0
+    restored = Curriculum(curriculum.config)
+    restored.restore(json.loads(json.dumps(curriculum.state())))
+    assert rows_of(restored) == [first, second, 0]
+    observed(curriculum, (10, 90, 0), WINDOW_STEPS)
+    assert min(rows_of(curriculum)) > 0
+    observed(curriculum, (100, 100, 80), WINDOW_STEPS)
+    assert curriculum.stage == 1, "no other can join"
+
+
+def test_no_stage_is_mastered_while_a_task_waits_and_all_are_in_after_the_first() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, unlock_accuracy=1.0, max_stage_steps=40))
+    outcomes = observed(curriculum, (99, 0, 0), 40)
+    assert outcomes == [False] * 39 + [True]
+    assert min(rows_of(curriculum)) > 0
 
 
 @given(

@@ -41,10 +41,10 @@ import gistbench.training.trainer as trainer
 rank, orders, deadly = os.environ["RANK"], json.loads(Path(sys.argv[1]).read_text()), sys.argv[3:]
 observe, end_of_step = Curriculum.observe, trainer.GistTrainer.end_of_step
 
-def writing(self, step, by_task):
-    advanced = observe(self, step, by_task)
+def writing(self, step):
+    advanced = observe(self, step)
     with Path(f"{folder}.told-{rank}").open("a") as file:
-        file.write(json.dumps([step, by_task, advanced]) + "\\n")
+        file.write(json.dumps([step, advanced]) + "\\n")
     return advanced
 
 def dying(self):
@@ -185,12 +185,10 @@ def alone(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     observe = Curriculum.observe
     for name, config in configurations(tiny_base).items():
 
-        def writing(
-            self: Curriculum, step: Any, by_task: Any, path: Path = folder / f"{name}.told-0"
-        ) -> bool:
-            advanced = observe(self, step, by_task)
+        def writing(self: Curriculum, step: Any, path: Path = folder / f"{name}.told-0") -> bool:
+            advanced = observe(self, step)
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([step, by_task, advanced]) + "\n")
+                file.write(json.dumps([step, advanced]) + "\n")
             return advanced
 
         with pytest.MonkeyPatch.context() as patch:

@@ -261,7 +261,9 @@ def test_lengths_rise_with_accuracy_and_the_checkpoint_says_how_far(
     monkeypatch.setattr(
         Curriculum,
         "observe",
-        lambda self, step, _: original(self, [(length, seen, seen) for length, _, seen in step]),
+        lambda self, step: original(
+            self, [(length, [(seen, seen) for _, seen in tasks]) for length, tasks in step]
+        ),
     )
     config = tiny_config(
         tiny_base,
