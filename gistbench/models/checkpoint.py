@@ -63,22 +63,31 @@ class GistModel:
 def start_from(
     model: PeftModel, base: BaseModel, folder: Path, *, objective: Objective = "gist"
 ) -> Manifest:
-    """Give a new adapter the weights of a trained checkpoint of the same shape.
+    """Give a new adapter the weights of a trained checkpoint of the same shape and scale.
 
     Gists may start from a model that was tuned to answer with the whole context before it: it has
-    no gist rows, so they stay as they were drawn.
+    no gist rows, so they stay as they were drawn. How gists were read, which weights answered and
+    LoRA's dropout may differ: the weights mean the same.
 
     Returns:
         The checkpoint's manifest: what it was trained on, its heir was trained on too.
 
     Raises:
-        UsageError: Another base, number of gists or adapter shape; or gists, to be trained with the
-            whole context.
+        UsageError: Another base, number of gists, adapter shape or LoRA scale; gists, to be trained
+            with the whole context; or whole modules, of a model that has no gist rows.
     """
     manifest = read_manifest(folder)
     if objective == "full":
         require_objective(manifest, objective, "adapter.start_from")
     require_base(manifest, base.reference, allow_other_precision=False)
+    lora = json.loads((folder / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
+    if manifest.objective != objective and lora["modules_to_save"]:
+        raise UsageError(
+            f"adapter.start_from {manifest.name} has whole modules "
+            f"({', '.join(lora['modules_to_save'])}), and gists can start from LoRA alone, since "
+            "gist rows make the vocabulary another size; name a checkpoint that `gistbench train "
+            f"--objective {manifest.objective}` wrote without adapter.modules_to_save"
+        )
     differing = load_adapter_weights(
         model, folder, without_gist_rows=manifest.objective != objective
     )
@@ -86,6 +95,13 @@ def start_from(
         raise UsageError(
             f"adapter.start_from {manifest.name} has another shape than this adapter (first at "
             f"{differing}); take the adapter fields of its training configuration"
+        )
+    own_alpha = model.active_peft_config.lora_alpha
+    if own_alpha != lora["lora_alpha"]:
+        raise UsageError(
+            f"adapter.start_from {manifest.name} was trained with lora_alpha {lora['lora_alpha']}, "
+            f"and at {own_alpha} its weights would do something else; pass "
+            f"--adapter.lora-alpha {lora['lora_alpha']}"
         )
     return manifest
 
@@ -113,6 +129,9 @@ def save_checkpoint(
     (folder / "README.md").unlink(missing_ok=True)
     _keep_base_name(folder / ADAPTER_CONFIG_FILE, base.reference.name)
     _to_bfloat16(folder / ADAPTER_FILE)
+    # With the whole context before it, a parent learned to write gists at no length.
+    of_its_kind = parent is not None and parent.objective == config.objective
+    inherited = parent.max_trained_context_tokens if parent and of_its_kind else 0
     manifest = Manifest(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -128,9 +147,7 @@ def save_checkpoint(
         trained_on=tuple(
             dict.fromkeys((*(parent.trained_on if parent else ()), *_tasks_learned(config)))
         ),
-        max_trained_context_tokens=max(
-            max_trained_context_tokens, parent.max_trained_context_tokens if parent else 0
-        ),
+        max_trained_context_tokens=max(max_trained_context_tokens, inherited),
         training_summary=(
             f"{training_summary}, after {parent.name} {parent.adapter_sha256[:12]} "
             f"({parent.training_summary})"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
 from gistbench.errors import UsageError
-from gistbench.models.manifest import ADAPTER_FILE
+from gistbench.models.manifest import ADAPTER_FILE, read_manifest
 from gistbench.training.run import train
 from tests.fixtures.tiny_base import tiny_config
 
@@ -39,3 +40,53 @@ def test_a_checkpoint_of_another_shape_is_refused(
     with pytest.raises(UsageError, match=r"another shape .* adapter fields"):
         train(config, tmp_path / "next", device="cpu")
     assert not (tmp_path / "next").exists()
+
+
+def test_weights_of_another_scale_are_refused(
+    tiny_base: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(tiny_base, adapter={"start_from": str(tiny_checkpoint), "lora_alpha": 16})
+    said = r"lora_alpha 8, and at 16 its weights .*; pass --adapter\.lora-alpha 8$"
+    with pytest.raises(UsageError, match=said):
+        train(config, tmp_path / "next", device="cpu")
+    assert not (tmp_path / "next").exists()
+
+
+@pytest.mark.parametrize("whole", [(), ("embed_tokens", "lm_head")])
+def test_whole_modules_of_a_model_without_gist_rows_are_refused(
+    tiny_base: Path, tmp_path: Path, whole: tuple[str, ...]
+) -> None:
+    """With and without whole modules of its own: neither could take them."""
+    adapter = {"modules_to_save": ["embed_tokens", "lm_head"]}
+    training = {"max_steps": 1}
+    tuned = tiny_config(tiny_base, objective="full", adapter=adapter, training=training)
+    train(tuned, tmp_path / "full", device="cpu")
+    start = {"start_from": str(tmp_path / "full"), "modules_to_save": whole}
+    said = (
+        r"has whole modules \(embed_tokens, lm_head\), and gists can start from LoRA alone, .*; "
+        r"name .*--objective full` wrote without adapter\.modules_to_save$"
+    )
+    with pytest.raises(UsageError, match=said):
+        train(tiny_config(tiny_base, adapter=start), tmp_path / "gist", device="cpu")
+    assert not (tmp_path / "gist").exists()
+
+
+@pytest.mark.parametrize(("objective", "longest"), [("gist", 200), ("full", 160)])
+def test_an_heir_has_written_gists_at_its_parents_lengths_if_the_parent_wrote_any(
+    tiny_base: Path, tmp_path: Path, objective: str, longest: int
+) -> None:
+    def trained(name: str, tokens: int, task: str, **changes: Any) -> Path:
+        config = tiny_config(
+            tiny_base,
+            data={"context_tokens": tokens, "tasks": (task,)},
+            training={"max_steps": 1},
+            **changes,
+        )
+        return train(config, tmp_path / name, device="cpu")
+
+    parent = trained("parent", 200, "niah_passkey", objective=objective)
+    heir = trained("heir", 160, "niah_absent", adapter={"start_from": str(parent)})
+    manifest = read_manifest(heir)
+    assert manifest.max_trained_context_tokens == longest
+    assert manifest.trained_on == ("niah_passkey", "niah_absent")
+    assert manifest.parent_sha256 == read_manifest(parent).adapter_sha256
