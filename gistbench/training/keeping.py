@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import broadcast
+from torch.utils.checkpoint import checkpoint
 
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
@@ -68,8 +70,12 @@ class Keeping:
         with torch.no_grad(), base_weights(unwrapped):
             before = text_logits(unwrapped, mine)
         after = text_logits(model, mine)
-        # Row by row: float32 copies of all of them at once may take more than the model.
-        parts = [self._divergence(*pair) for pair in zip(before, after, strict=True)]
+        # Row by row, and again in the backward pass: float32 copies of all rows at once may take
+        # more than the model.
+        parts = [
+            checkpoint(self._divergence, *pair, use_reentrant=False, preserve_rng_state=False)
+            for pair in zip(before, after, strict=True)
+        ]
         return torch.stack(parts).sum() / windows.numel()
 
     def _windows(self, step: int) -> torch.Tensor:
@@ -123,6 +129,8 @@ def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping 
         text = torch.tensor(drawn, device=base.model.device).view(windows, num_tokens)
     else:
         text = sampled_text(base, windows, num_tokens, seed=seed)
+    if launch.processes > 1:  # kernels of two devices may round a choice apart
+        text = broadcast(text)
     share = Share(rank=launch.rank, processes=launch.processes)
     return Keeping(weight, text, base.num_text_tokens, share)
 

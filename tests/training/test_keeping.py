@@ -167,6 +167,40 @@ def test_the_parts_of_all_processes_are_the_whole(
         assert sum(parts) == pytest.approx(whole, rel=1e-5)
 
 
+def test_only_a_models_own_logits_wait_for_the_backward_pass(
+    tiny_base: Path, base: BaseModel
+) -> None:
+    """No distribution of a row does: it is computed again, and gradients stay what they are."""
+    text = sampled_text(base, WINDOWS_A_STEP, LENGTH, seed=0)
+    model = add_adapter(base.model, tiny_config(tiny_base), ())
+    torch.manual_seed(0)
+    trained = {name: part for name, part in model.named_parameters() if part.requires_grad}
+    for weight in trained.values():
+        torch.nn.init.normal_(weight, std=0.1)
+    waiting: list[int] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        waiting.append(tensor.untyped_storage().nbytes())  # of a view: of what it is a part of
+        return tensor
+
+    kept = Keeping(1.0, text, base.num_text_tokens)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = kept.loss(model, 0)
+    row_bytes = 4 * LENGTH * base.num_text_tokens
+    assert row_bytes not in waiting
+    assert WINDOWS_A_STEP * row_bytes in waiting
+    gradients = torch.autograd.grad(loss, list(trained.values()))
+    with torch.no_grad(), base_weights(model):
+        p = text_logits(model, text).log_softmax(-1)
+    q = text_logits(model, text).log_softmax(-1)
+    whole = (p.exp() * (p - q)).sum(-1).mean()
+    for name, ours, theirs in zip(
+        trained, gradients, torch.autograd.grad(whole, list(trained.values())), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6, msg=name)
+        assert ours.abs().max() > 0
+
+
 def test_the_base_side_is_the_base_model_and_leaves_what_is_trained_as_it_was(
     tiny_base: Path, base: BaseModel
 ) -> None:

@@ -29,13 +29,15 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMES = ("seconds", "seconds_per_step", "epoch")
 
 # Trains one configuration after the other, in the same two processes. What the curriculum is told
-# is written down by each; a step at which to die may be named.
+# is written down by each; a step at which to die may be named. The second one samples other text
+# than the first, as GPUs that round apart may do.
 TOGETHER = """
 import json, os, signal, sys
 from pathlib import Path
 from gistbench.config import TrainConfig
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.run import train
+import gistbench.training.keeping as keeping
 import gistbench.training.trainer as trainer
 
 rank, orders, deadly = os.environ["RANK"], json.loads(Path(sys.argv[1]).read_text()), sys.argv[3:]
@@ -53,7 +55,13 @@ def dying(self):
         os.kill(os.getpid(), signal.SIGKILL)
     return advanced
 
+sampled_text = keeping.sampled_text
+
+def sampling(base, windows, window_tokens, *, seed):
+    return sampled_text(base, windows, window_tokens, seed=seed + int(rank))
+
 Curriculum.observe, trainer.GistTrainer.end_of_step = writing, dying
+keeping.sampled_text = sampling
 for folder, config in orders.items():
     train(TrainConfig.model_validate(config), Path(folder), device=sys.argv[2])
 """
