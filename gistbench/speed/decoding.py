@@ -233,7 +233,7 @@ def _record(
     side: Side,
     quantization: Quantization,
     rates: Rates,
-    unpacked: dict[DecodedArm, int],
+    unpacked: dict[DecodedArm, int | None],
 ) -> DecodingSpeed:
     base, context = models[side.arm].base, contexts[side.arm]
     rows, steps = context.layout.batch_size, settings.new_tokens
@@ -252,7 +252,7 @@ def _record(
             slots=slots,
             dtype=settings.dtype,
             quantization=quantization,
-            unpacked_parameters=unpacked[side.arm],
+            unpacked_parameters=unpacked[side.arm] or 0,
         )
         floor = floor_bytes / rates.copy_bytes_per_second
         share = floor / per_step

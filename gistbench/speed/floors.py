@@ -23,7 +23,7 @@ class Floor:
     Attributes:
         seconds: Of all its passes.
         unpacked_parameters: 4-bit weights that each pass unpacks before it multiplies; None where
-            nothing is counted.
+            they are not counted: on a CPU, or without a floor.
     """
 
     seconds: Quantity

@@ -148,8 +148,8 @@ class DecodingSpeed(Record):
             batch size alternate.
         seconds_per_step: Median round over its steps.
         tokens_per_second: Over all rows.
-        unpacked_parameters: 4-bit weights that a step unpacks before it multiplies; None in
-            records whose floors do not count them.
+        unpacked_parameters: 4-bit weights that a step unpacks before it multiplies; None where
+            the floors do not count them: on a CPU, and in records from before they did.
         floor_bytes_per_step: Weights, and keys and values of real slots, read once; what is
             unpacked is also written, and read again.
         floor_seconds_per_step: These at the measured copy bandwidth.

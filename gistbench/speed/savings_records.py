@@ -52,7 +52,7 @@ class PhaseCost(Record):
         floor_seconds: What the arithmetic and the memory of the device cannot do without, at the
             rates measured in this process: the longer of the two.
         unpacked_parameters: 4-bit weights that a pass unpacks before it multiplies, counted in
-            the floor; None where nothing is counted, and in records from before they were.
+            the floor; None where they are not: on a CPU, and in records from before they were.
         floor_bytes: Weights and keys and values that have to be there, for the steady state.
         torch_allocated_bytes: At the peak; of the steady state, while nothing runs.
         torch_reserved_bytes: Likewise.

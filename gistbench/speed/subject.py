@@ -239,7 +239,7 @@ class Subject:
             slots=slots,
             dtype=self.settings.dtype,
             quantization=self.quantization,
-            unpacked_parameters=unpacked,
+            unpacked_parameters=unpacked or 0,
         )
         return Floor(passes * seconds, unpacked)
 

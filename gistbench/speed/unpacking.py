@@ -8,20 +8,22 @@ import torch
 
 
 @torch.inference_mode()
-def unpacked_parameters(model: torch.nn.Module, num_tokens: int) -> int:
+def unpacked_parameters(model: torch.nn.Module, num_tokens: int) -> int | None:
     """Weights that a pass of so many tokens writes in the dtype of the computation, and reads back.
 
     bitsandbytes reads packed weights in kernels of its own where tokens are few. Which layer goes
     which way depends on its version, the GPU, the shape and the tokens, so a layer of each shape
-    is tried: what is unpacked shows in the allocator's peak. Not on a CPU, where no peak is kept
-    and nothing is counted.
+    is tried: what is unpacked shows in the allocator's peak.
 
     Args:
-        model: Without 4-bit layers, the answer is 0.
+        model: Without 4-bit layers, the answer is 0 on a GPU.
         num_tokens: Of the whole batch, in one pass.
+
+    Returns:
+        None on a CPU, where no peak is kept: it is not counted there.
     """
     if not on_a_gpu(model):
-        return 0
+        return None
     from bitsandbytes.nn.modules import Linear4bit
 
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]

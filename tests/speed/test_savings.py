@@ -17,6 +17,7 @@ from gistbench.models.decode import read_contexts
 from gistbench.models.manifest import Manifest
 from gistbench.records import NotMeasured
 from gistbench.report.savings.break_even import break_even
+from gistbench.report.savings.render import markdown_page, savings_card
 from gistbench.speed import budget, savings
 from gistbench.speed.budget import AnsweredContexts, StoredContexts
 from gistbench.speed.filling import fill
@@ -368,6 +369,20 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(
     assert parts == [("none", "answered")]
     assert joined.settings["quantizations"] == ["none", "nf4"]
     assert joined.settings["parts"] == ["phases", "stored", "answered"]
+
+
+def test_a_page_of_a_cpu_says_that_its_floors_count_packed_weights_alone(
+    settings: Callable[..., SavingsConfig], square_base: Path, tmp_path: Path
+) -> None:
+    wanted = settings(base=str(square_base), quantizations="nf4", parts="phases", rounds=1)
+    record = measure(wanted, tmp_path)
+    assert any(
+        isinstance(cost.floor_seconds, float) and cost.unpacked_parameters is None
+        for cost in record.precisions[0].phases or ()
+    )
+    page = markdown_page(savings_card(record))
+    assert "The floors of NF4 in this record count packed weights alone." in page
+    assert "read packed, written and read again" not in page
 
 
 def test_other_settings_do_not_mix_with_what_is_there(
