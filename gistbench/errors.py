@@ -23,6 +23,10 @@ class TooLongError(UsageError):
     """A context that the model has no positions for."""
 
 
+class DoesNotFitError(UsageError):
+    """A sample whose needles take more tokens than its context is to have."""
+
+
 class PrerequisiteError(GistbenchError):
     """The request is fine but something it needs is not here: a package, a device, a download."""
 

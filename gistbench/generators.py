@@ -95,9 +95,9 @@ def require_trained(names: tuple[str, ...], where: str = "--data.tasks") -> None
                 f"task {name} is never trained on, so that it stays a test of what training did "
                 f"not show (it has {' and '.join(splits)}); take another in {where}"
             )
-        if not hasattr(generator(name), "build_sample"):
+        if not hasattr(generator(name), "build_turns"):
             raise UsageError(
-                f"task {name} has a generator without build_sample, which training draws from; add "
+                f"task {name} has a generator without build_turns, which training draws from; add "
                 "it there, or train on another task"
             )
 
@@ -135,7 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def generator(task: str) -> ModuleType:
-    """The module behind a task: ``load``, and where it can be trained on ``build_sample``."""
+    """The module behind a task: ``load``, and where it can be trained on ``build_turns``."""
     return _module(str(task_definition(task)["custom_dataset"]).split(".")[0])
 
 

@@ -15,6 +15,10 @@ _SPARE = 14
 _PIECE = re.compile(r"[^ ]*\n[^ ]+| ?[^ ]+")
 
 
+class DoesNotFitError(ValueError):
+    """The needles of a sample leave no room in so short a context; another sample's may."""
+
+
 class Writes(Protocol):
     """What a draft is written with."""
 

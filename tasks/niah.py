@@ -41,6 +41,7 @@ else:
 
 NONE, QUESTIONS, TASKS = plans.NONE, plans.QUESTIONS, plans.TASKS
 Sample = samples.Sample
+DoesNotFitError = fitting.DoesNotFitError
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -167,7 +168,7 @@ def _built(
             }
             return Sample(**identity, **_located(plan, fitted, context_tokens)), plan
     if context_tokens < 2 * shortest:
-        raise ValueError(
+        raise DoesNotFitError(
             f"context_tokens is {context_tokens}, too small in this tokenizer for the needle of "
             f"{series}/{index} and a sentence beside it; ask for at least {2 * shortest}"
         )

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from gistbench.config import RunConfig, TrainConfig
+from gistbench.config import DataConfig, RunConfig, TrainConfig
 from gistbench.config_files import load_preset, load_yaml, merge, preset_names, validate
 from gistbench.errors import UsageError
+from gistbench.training import focus
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -38,6 +39,15 @@ def test_the_fair_upper_bound_differs_from_the_gist_recipe_in_its_objective_alon
     differing = {name for name in gist if gist[name] != full[name]}
     assert differing == {"name", "description", "objective"}
     assert full["objective"] == "full"
+
+
+def test_as_many_tasks_may_be_mixed_as_rows_can_be_divided_among() -> None:
+    """`data.focus` gives each at least one of so many rows."""
+    most = focus.SLOTS
+    several = validate(DataConfig, {"tasks": ["niah_passkey"] * most}, "data")
+    assert focus.divide(0.5, [0.0] * len(several.tasks)) == [1] * most
+    with pytest.raises(UsageError, match="tasks"):
+        validate(DataConfig, {"tasks": ["niah_passkey"] * (most + 1)}, "data")
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from gistbench.config import TrainConfig
-from gistbench.errors import UsageError
+from gistbench.errors import DoesNotFitError
 from gistbench.models.loading import load_tokenizer
 from gistbench.training.curriculum import NUM_FRESH, BatchPlan, Curriculum
 from gistbench.training.examples import Example, build_example, collate, random_example
@@ -161,7 +161,7 @@ def _build_row(tokenizer: Any, config: TrainConfig, plan: BatchPlan, row: int) -
                 task_index=plan.task_of(row),
                 locate=config.training.pointer_weight > 0,
             )
-        except UsageError:
+        except DoesNotFitError:
             if draw == draws - 1:
                 raise
     raise AssertionError("the last draw returns or raises")

@@ -10,7 +10,7 @@ import torch
 
 from gistbench import generators
 from gistbench.core.layout import pad_left
-from gistbench.errors import UsageError
+from gistbench.errors import DoesNotFitError, UsageError
 from gistbench.models.prompts import answer_ids, split_prompts, token_span
 from gistbench.models.random_weights import random_ids
 
@@ -84,10 +84,12 @@ def build_example(
         split: Training uses train alone.
 
     Raises:
-        UsageError: No sample of this length can be made.
+        DoesNotFitError: This one is too long for such a context, which another one may not be.
+        UsageError: No sample can be made.
     """
+    generator = generators.generator(task)
     try:
-        context, asked = generators.generator(task).build_turns(
+        context, asked = generator.build_turns(
             tokenizer,
             task=task,
             split=split,
@@ -95,6 +97,8 @@ def build_example(
             index=index,
             seed=seed,
         )
+    except getattr(generator, "DoesNotFitError", ()) as error:
+        raise DoesNotFitError(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
     asked = asked[:num_questions]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gistbench.config import TrainConfig
-from gistbench.errors import UsageError
+from gistbench.errors import DoesNotFitError, UsageError
 from gistbench.models.loading import BaseModel
 from gistbench.training.examples import (
     RANDOM_ANSWER_TOKENS,
@@ -78,7 +78,7 @@ def _those_that_fit(
                 seed=config.training.seed,
                 num_questions=config.data.questions_per_context,
             )
-        except UsageError as error:
+        except DoesNotFitError as error:
             if index - len(examples) >= may_fail:
                 where = "data.context_tokens or data.curriculum"
                 raise UsageError(f"{where}: {error}") from error

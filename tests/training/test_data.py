@@ -11,7 +11,7 @@ import torch
 
 from gistbench import generators
 from gistbench.config import TrainConfig
-from gistbench.errors import UsageError
+from gistbench.errors import DoesNotFitError, UsageError
 from gistbench.models.loading import load_tokenizer
 from gistbench.training import data
 from gistbench.training.curriculum import NUM_FRESH, Curriculum
@@ -142,7 +142,7 @@ def test_a_fresh_sample_that_fits_no_short_context_is_drawn_again(
     def first_draws_do_not_fit(*args: Any, index: int, **named: Any) -> Example:
         asked.append(index)
         if index < 3 * NUM_FRESH:
-            raise UsageError("too small; ask for at least 150")
+            raise DoesNotFitError("too small; ask for at least 150")
         return build_example(*args, index=index, **named)
 
     monkeypatch.setattr(data, "build_example", first_draws_do_not_fit)
@@ -152,6 +152,34 @@ def test_a_fresh_sample_that_fits_no_short_context_is_drawn_again(
     fixed = tiny_config(tiny_base, data={"num_workers": 0, "num_samples": 8})
     with pytest.raises(UsageError, match="at least 150"):
         batches(fixed, tiny_base, 1)
+
+
+def test_what_is_wrong_with_every_sample_is_said_at_the_first(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def no_sample(*_: Any, index: int, **__: Any) -> Example:
+        asked.append(index)
+        raise UsageError("not a fast tokenizer")
+
+    monkeypatch.setattr(data, "build_example", no_sample)
+    with pytest.raises(UsageError, match="not a fast tokenizer"):
+        batches(tiny_config(tiny_base, data={"num_workers": 0}), tiny_base, 1)
+    assert len(asked) == 1
+
+
+def test_a_needle_too_long_for_its_context_is_told_from_every_other_refusal(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(tiny_base)
+    options = {"task": "niah_passkey", "context_tokens": 4, "index": 0, "seed": 0}
+    with pytest.raises(DoesNotFitError, match="too small in this tokenizer for the needle"):
+        build_example(tokenizer, **options)
+    monkeypatch.setattr(type(tokenizer), "is_fast", False)
+    with pytest.raises(UsageError, match="not a fast tokenizer") as caught:
+        build_example(tokenizer, **options)
+    assert not isinstance(caught.value, DoesNotFitError)
 
 
 def test_a_stream_started_later_continues_the_same_series(tiny_base: Path) -> None:
