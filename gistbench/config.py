@@ -87,7 +87,12 @@ class DataConfig(Config):
     curriculum: tuple[int, ...] = Field(
         (), description="shorter context lengths first; each stage ends at `advance_accuracy`"
     )
-    advance_accuracy: float = Field(0.9, gt=0, le=1, description="running share of exact answers")
+    advance_accuracy: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="running share of exact answers; with `focus` the mean of the tasks' shares",
+    )
     max_stage_steps: int | None = Field(
         None, ge=1, description="a stage ends after so many steps even if not mastered; None: never"
     )
