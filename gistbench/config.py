@@ -101,13 +101,6 @@ class DataConfig(Config):
     focus: float = Field(
         0.0, ge=0, lt=1, description="share of rows divided among tasks by their wrong answers"
     )
-    unlock_accuracy: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="tasks join in their order, each when the one before has this running share of "
-        "exact answers, and all at the end of the first stage; None: all from the start",
-    )
     num_samples: int | None = Field(
         None, ge=1, description="size of a fixed training set; None: every sample is fresh"
     )

@@ -84,8 +84,7 @@ class Curriculum:
     focus: Focus = field(init=False)
 
     def __post_init__(self) -> None:
-        data = self.config.data
-        self.focus = Focus(data.focus, len(data.tasks), data.unlock_accuracy)
+        self.focus = Focus(self.config.data.focus, len(self.config.data.tasks))
         if list(self.lengths) != sorted(set(self.lengths)):
             raise UsageError(
                 "data.curriculum must rise strictly towards data.context_tokens, got "
@@ -145,12 +144,11 @@ class Curriculum:
         return True
 
     def _mastered(self) -> bool:
-        focus = self.focus
-        if len(self.recent) < MIN_STEPS or focus.joined < focus.num_tasks:
+        if len(self.recent) < MIN_STEPS:
             return False
         exact, seen = _summed(self.recent)
         # Rows that go where answers are wrong say less of how many are right.
-        share = fmean(focus.rates(WINDOW_STEPS)) if focus.share else exact / seen
+        share = fmean(self.focus.rates(WINDOW_STEPS)) if self.focus.share else exact / seen
         return share >= self.config.data.advance_accuracy
 
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which tasks get more rows: those whose answers are wrong more often; and which come later."""
+"""Which tasks get more rows: those whose answers are wrong more often."""
 
 from __future__ import annotations
 
@@ -22,38 +22,30 @@ class Focus:
     Networks" (arXiv 1704.03003) choose by progress instead; by error, a task that cannot be learned
     gets the most, which ``share`` bounds.
 
-    Tasks may join one after another, the next when the newest is answered well enough: what needs
-    many rows before anything is right gets them while it is still alone with what is solved.
-
     Attributes:
         share: Of all rows, divided by errors.
         num_tasks: To divide among.
-        unlock: Share of the newest task's exact answers at which the next joins; None: all are in.
-        joined: Tasks that have joined, the first ones of all.
         recent: (exact, seen) of each task, of the latest steps.
         known: Share of exact answers of each task when it was last seen; 0 before.
-        slots: Rows of each joined task in `SLOTS`; empty: all alike.
+        slots: Rows of each task in `SLOTS`; empty: all alike.
         steps: Observed since the last division.
     """
 
     share: float
     num_tasks: int
-    unlock: float | None = None
-    joined: int = 0
     recent: list[list[tuple[int, int]]] = field(default_factory=list)
     known: list[float] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     steps: int = 0
 
     def __post_init__(self) -> None:
-        self.joined = self.num_tasks if self.unlock is None else 1
         self.known = [0.0] * self.num_tasks
 
     @property
     def turns(self) -> tuple[int, ...]:
         """Indices of tasks in the order in which rows take them, each spread evenly over it."""
         if not self.slots:
-            return tuple(range(self.joined))
+            return tuple(range(self.num_tasks))
         places = [
             ((turn + 0.5) / count, task)
             for task, count in enumerate(self.slots)
@@ -68,9 +60,8 @@ class Focus:
         if self.steps < WINDOW_STEPS:
             return
         self.known, self.steps = self.rates(), 0
-        if self.unlock is not None and self.known[self.joined - 1] >= self.unlock:
-            self.joined = min(self.joined + 1, self.num_tasks)
-        self._divide()
+        if self.share:
+            self.slots = divide(self.share, self.known)
 
     def rates(self, steps: int = WINDOW_STEPS) -> list[float]:
         """Share of exact answers of each task in the latest steps; where unseen, the last known."""
@@ -87,15 +78,8 @@ class Focus:
         ]
 
     def new_stage(self) -> None:
-        """Longer contexts begin: all tasks are in, and what counted for shorter ones is over."""
+        """Longer contexts begin: rows stay divided as they are until a window of these is full."""
         self.known, self.recent, self.steps = self.rates(), [], 0
-        if self.joined < self.num_tasks:
-            self.joined = self.num_tasks
-            self._divide()
-
-    def _divide(self) -> None:
-        if self.share or self.unlock is not None:
-            self.slots = divide(self.share, self.known[: self.joined])
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -104,16 +88,14 @@ class Focus:
             "known": self.known,
             "slots": self.slots,
             "steps": self.steps,
-            "joined": self.joined,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's state."""
         self.recent = [[(int(a), int(b)) for a, b in step] for step in state["recent"]]
-        self.known = [float(rate) for rate in state["known"]]
+        self.known = [float(rate) for rate in state.get("known", self.known)]
         self.slots = [int(count) for count in state["slots"]]
         self.steps = int(state["steps"])
-        self.joined = int(state["joined"])
 
 
 def divide(share: float, rates: Sequence[float]) -> list[int]:

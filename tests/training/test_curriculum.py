@@ -237,30 +237,6 @@ def test_replayed_micro_batches_are_left_out_of_a_step_and_the_others_count() ->
     assert curriculum.focus.rates() == [1.0, 1.0, 0.0]
 
 
-def test_tasks_join_one_after_another_when_the_newest_is_answered() -> None:
-    curriculum = Curriculum(config(tasks=TASKS, unlock_accuracy=0.8, focus=0.5))
-    assert rows_of(curriculum) == [SLOTS, 0, 0]
-    observed(curriculum, (79, 0, 0), WINDOW_STEPS)
-    assert rows_of(curriculum) == [SLOTS, 0, 0]
-    observed(curriculum, (80, 0, 0), WINDOW_STEPS)
-    first, second, third = rows_of(curriculum)
-    assert third == 0 and second > 1.5 * first > 0
-    restored = Curriculum(curriculum.config)
-    restored.restore(json.loads(json.dumps(curriculum.state())))
-    assert rows_of(restored) == [first, second, 0]
-    observed(curriculum, (10, 90, 0), WINDOW_STEPS)
-    assert min(rows_of(curriculum)) > 0
-    observed(curriculum, (100, 100, 80), WINDOW_STEPS)
-    assert curriculum.stage == 1, "no other can join"
-
-
-def test_no_stage_is_mastered_while_a_task_waits_and_all_are_in_after_the_first() -> None:
-    curriculum = Curriculum(config(tasks=TASKS, unlock_accuracy=1.0, max_stage_steps=40))
-    outcomes = observed(curriculum, (99, 0, 0), 40)
-    assert outcomes == [False] * 39 + [True]
-    assert min(rows_of(curriculum)) > 0
-
-
 @given(
     share=st.floats(0.01, 0.99),
     rates=st.lists(st.floats(0, 1), min_size=1, max_size=20),
