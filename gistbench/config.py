@@ -146,6 +146,9 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     optim: str = Field("adamw_torch_fused", description="optimiser, as transformers names it")
+    muon_learning_rate: float | None = Field(
+        None, gt=0, description="peak of LoRA's matrices, trained by Muon; None: all by `optim`"
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations backwards")
     shard_base: bool = Field(
         False, description="spread the frozen base model's layers over the GPUs of all processes"

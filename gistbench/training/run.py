@@ -203,6 +203,7 @@ def _train(
         pointer_layers=config.training.pointer_layers,
         answers_apart=config.adapter.answer_with == "base",
         keeping=keeping,
+        muon_learning_rate=config.training.muon_learning_rate,
         model=model,
         args=arguments,
         callbacks=[steps, log, *callbacks],

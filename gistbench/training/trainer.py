@@ -29,6 +29,7 @@ from gistbench.training.objective import (
     known_turns,
     layout_of,
 )
+from gistbench.training.optimizer import with_muon
 from gistbench.training.sharding import has_shards, in_parallel
 
 
@@ -56,6 +57,7 @@ class GistTrainer(Trainer):
         pointer_layers: Collection[int] = (),
         answers_apart: bool = False,
         keeping: Keeping | None = None,
+        muon_learning_rate: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -69,6 +71,7 @@ class GistTrainer(Trainer):
         self.answer_logits_only = answer_logits_only
         self.answers_apart = answers_apart
         self.keeping = keeping
+        self.muon_learning_rate = muon_learning_rate
         # `compute_loss` divides by what is in the whole step; Trainer divides by nothing more.
         self.model_accepts_loss_kwargs = True
         self.supervised_tokens = 0
@@ -98,6 +101,20 @@ class GistTrainer(Trainer):
         counts = torch.tensor([tokens, known], device=device)
         tokens_of_all, self._turns_with_known_gist = self.accelerator.reduce(counts, "sum")
         return batches, tokens_of_all
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser that transformers names, and Muon beside it where it has a rate."""
+        if self.optimizer is None and self.muon_learning_rate is not None:
+            other, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = with_muon(
+                self.model,
+                other,
+                options,
+                learning_rate=self.muon_learning_rate,
+                weight_decay=self.args.weight_decay,
+            )
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        return optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
