@@ -59,7 +59,7 @@ class MuonBeside(Optimizer):
 
 def with_muon(
     model: torch.nn.Module,
-    other: type[Optimizer],
+    other: Callable[..., Optimizer],
     options: dict[str, Any],
     *,
     learning_rate: float,
@@ -69,7 +69,7 @@ def with_muon(
 
     Args:
         model: With LoRA; only what requires a gradient is trained.
-        other: Class of the optimiser of all other parameters.
+        other: Makes the optimiser of all other parameters.
         options: For it.
         learning_rate: Muon's peak: a matrix ``(out, in)`` moves by this times
             ``sqrt(max(1, out / in))`` in each of its directions.

@@ -44,6 +44,8 @@ class GistTrainer(Trainer):
     once: how they are split into micro-batches, and these among processes, changes nothing.
     """
 
+    optimizer: torch.optim.Optimizer | None
+
     def __init__(
         self,
         *,
