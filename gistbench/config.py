@@ -83,6 +83,9 @@ class DataConfig(Config):
     tasks: tuple[str, ...] = Field(
         ("niah_passkey",), max_length=64, description="whose training split is used"
     )
+    first_tasks: tuple[str, ...] = Field(
+        (), description="of `tasks`, those that are trained alone until mastered; empty: none"
+    )
     context_tokens: int = Field(4925, ge=32, description="of the last stage and of evaluation")
     curriculum: tuple[int, ...] = Field(
         (), description="shorter context lengths first; each stage ends at `advance_accuracy`"

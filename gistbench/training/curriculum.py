@@ -1,4 +1,4 @@
-"""Which context length comes next: shorter ones first, each until it is mastered."""
+"""What comes next: some tasks, then all; shorter contexts, then longer: each until mastered."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Curriculum:
 
     Attributes:
         config: What is trained.
-        stage: Index into `lengths`.
+        stage: Of `num_stages`: the first tasks alone if there are any, then all at each length.
         recent: (exact, seen) of the latest steps at the stage's own length.
         steps: Taken in this stage, replayed lengths included.
         focus: Divides the rows among tasks.
@@ -90,6 +90,12 @@ class Curriculum:
                 "data.curriculum must rise strictly towards data.context_tokens, got "
                 f"{' '.join(map(str, self.lengths))}; mend --data.curriculum"
             )
+        for name in self.config.data.first_tasks:
+            if name not in self.config.data.tasks:
+                raise UsageError(
+                    f"data.first_tasks {name} is not among data.tasks "
+                    f"{' '.join(self.config.data.tasks)}; add it there, or leave it out"
+                )
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -99,18 +105,40 @@ class Curriculum:
         return (*self.config.data.curriculum, self.config.data.context_tokens)
 
     @property
+    def num_stages(self) -> int:
+        """Stages in all; random weights, which master none, have one."""
+        return len(self.lengths) + self._stages_before_all
+
+    @property
     def context_tokens(self) -> int:
         """Context length of the present stage."""
-        return self.lengths[self.stage]
+        return self.lengths[self._place]
+
+    @property
+    def _stages_before_all(self) -> int:
+        return int(bool(self.config.data.first_tasks) and self.config.weights == "real")
+
+    @property
+    def _place(self) -> int:
+        """Of the present stage among `lengths`."""
+        return max(0, self.stage - self._stages_before_all)
+
+    @property
+    def _trained(self) -> Sequence[int]:
+        """Indices of the tasks that are trained in the present stage."""
+        tasks, first = self.config.data.tasks, self.config.data.first_tasks
+        alone = self.stage < self._stages_before_all
+        return [place for place, name in enumerate(tasks) if name in first or not alone]
 
     def plan(self, micro_step: int) -> BatchPlan:
         """The micro-batch of this number at the present stage."""
         data, training = self.config.data, self.config.training
         rng = random.Random(f"{training.seed}/{self.stage}/{micro_step}")
         length = self.context_tokens
-        if self.stage and rng.random() < data.replay:
-            length = self.lengths[rng.randrange(self.stage)]
-        turns = self.focus.turns
+        if self._place and rng.random() < data.replay:
+            length = self.lengths[rng.randrange(self._place)]
+        trained = self._trained
+        turns = tuple(task for task in self.focus.turns if task in trained)
         first_task = rng.randrange(len(turns))
         batch_size = training.per_device_train_batch_size
         if training.fill_batches:
@@ -132,7 +160,7 @@ class Curriculum:
         own = [by_task for tokens, by_task in step if tokens >= shortest - 1]
         if own:
             self.focus.observe([_summed(parts) for parts in zip(*own, strict=True)])
-        if self.stage + 1 == len(self.lengths):
+        if self.stage + 1 == self.num_stages:
             return False
         self.steps += 1
         self.recent = [*self.recent, *map(_summed, own)][-WINDOW_STEPS:]
@@ -148,7 +176,9 @@ class Curriculum:
             return False
         exact, seen = _summed(self.recent)
         # Rows that go where answers are wrong say less of how many are right.
-        share = fmean(self.focus.rates(WINDOW_STEPS)) if self.focus.share else exact / seen
+        rates = self.focus.rates(WINDOW_STEPS)
+        of_tasks = fmean(rates[task] for task in self._trained)
+        share = of_tasks if self.focus.share else exact / seen
         return share >= self.config.data.advance_accuracy
 
     def state(self) -> dict[str, Any]:

@@ -245,3 +245,26 @@ def test_every_task_keeps_a_row_and_all_rows_are_given(share: float, rates: list
     slots = divide(share, rates)
     assert sum(slots) == SLOTS
     assert min(slots) >= 1
+
+
+def test_first_tasks_are_trained_alone_until_mastered_and_then_all_at_the_same_length() -> None:
+    fields: dict[str, object] = {"tasks": TASKS, "first_tasks": TASKS[1:2], "focus": 0.9}
+    curriculum = Curriculum(config(**fields))
+    assert rows_of(curriculum, 30) == [0, 30, 0]
+    observed(curriculum, (0, 85, 0), WINDOW_STEPS)
+    assert rows_of(curriculum, 30) == [0, 30, 0], "whatever the focus says of the others"
+    assert observed(curriculum, (0, 95, 0), WINDOW_STEPS).count(True) == 1
+    assert (curriculum.stage, curriculum.context_tokens) == (1, 100)
+    assert min(rows_of(curriculum)) > 0
+    for length in (200, 400):
+        observed(curriculum, (95, 95, 95), WINDOW_STEPS)
+        assert curriculum.context_tokens == length
+    restored = Curriculum(config(**fields))
+    restored.restore(json.loads(json.dumps(curriculum.state())))
+    assert restored.plan(3) == curriculum.plan(3)
+    assert not any(observed(curriculum, (100, 100, 100), 3 * WINDOW_STEPS)), "the last stage"
+
+
+def test_first_tasks_that_are_not_trained_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"first_tasks niah_uuid is not among data.tasks"):
+        Curriculum(config(tasks=TASKS, first_tasks=("niah_uuid",)))
