@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
 
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
+from gistbench.training import focus
 from gistbench.training.run import train
 from gistbench.training.states import latest_checkpoint
 from tests.fixtures.tiny_base import tiny_config
@@ -97,6 +99,42 @@ def test_a_killed_training_goes_on_to_bit_equal_losses(tiny_base: Path, tmp_path
     log = (killed / "training.md").read_text(encoding="utf-8")
     assert "Resumed at step 4." in log
     assert log.count("# Training log") == 1
+
+
+class StoppedError(Exception):
+    """Raised by a training that is to be resumed."""
+
+
+class StopAfterSaving(TrainerCallback):
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        raise StoppedError
+
+
+def test_a_mix_with_focus_and_muon_goes_on_to_bit_equal_losses(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(focus, "WINDOW_STEPS", 2)
+    config = tiny_config(
+        tiny_base,
+        data={
+            "tasks": ("niah_passkey", "niah_two_questions"),
+            "first_tasks": ("niah_two_questions",),
+            "curriculum": (144,),
+            "max_stage_steps": 3,
+            "focus": 0.5,
+            "questions_per_context": 2,
+        },
+        training={"max_steps": 8, "save_steps": 5, "muon_learning_rate": 0.02},
+    )
+    parts, unbroken = tmp_path / "parts", tmp_path / "unbroken"
+    with pytest.raises(StoppedError):
+        train(config, parts, device="cpu", callbacks=[StopAfterSaving()])
+    saved = json.loads((parts / "checkpoint-5" / "curriculum.json").read_text(encoding="utf-8"))
+    assert saved["curriculum"]["stage"] == 1, "all tasks, at the first length"
+    assert saved["curriculum"]["focus"]["slots"], "rows have been divided"
+    train(config, parts, device="cpu")
+    train(config, unbroken, device="cpu")
+    assert_same_training(parts, unbroken)
 
 
 @pytest.fixture(scope="module")
