@@ -138,6 +138,9 @@ class TrainingConfig(Config):
     keep_weight: float = Field(
         0.0, ge=0, description="of the loss on what the adapter changes in ordinary text; 0: off"
     )
+    keep_from_tokens: int = Field(
+        0, ge=0, description="context length of the stage from which on `keep_weight` counts"
+    )
     lr_scheduler_type: str = Field("cosine_with_min_lr", description="as transformers names it")
     schedule_steps: int | None = Field(
         None, ge=1, description="length of the learning-rate schedule; None: `max_steps`"
@@ -149,8 +152,8 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     optim: str = Field("adamw_torch_fused", description="optimiser, as transformers names it")
-    muon_learning_rate: float | None = Field(
-        None, gt=0, description="peak of LoRA's matrices, trained by Muon; None: all by `optim`"
+    lora_plus_ratio: float = Field(
+        1.0, ge=1, description="rate of LoRA's B matrices over that of all else (LoRA+); 1: alike"
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations backwards")
     shard_base: bool = Field(

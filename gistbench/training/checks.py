@@ -18,7 +18,6 @@ from gistbench.config import TrainConfig
 from gistbench.errors import PrerequisiteError, UsageError
 from gistbench.models.architectures import is_default_of_some
 from gistbench.models.manifest import MANIFEST_FILE
-from gistbench.training.optimizer import require_muon
 from gistbench.training.share import Share
 
 CONFIG_FILE = "training.json"
@@ -126,7 +125,6 @@ def training_arguments(
         )
     if config.adapter.answer_with == "base":
         _require_two_passes(config)
-    require_muon(config)
     if "8bit" in training.optim and find_spec("bitsandbytes") is None:
         raise PrerequisiteError(
             f"optimiser {training.optim} needs bitsandbytes, which is not installed; run "

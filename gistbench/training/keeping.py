@@ -103,6 +103,12 @@ def require_keepable(config: TrainConfig) -> None:
             f"{weight} does not go with adapter.answer_with base, whose answers come from the base "
             "model, which forgets nothing; leave it out"
         )
+    if config.training.keep_from_tokens > config.data.context_tokens:
+        raise UsageError(
+            f"{weight} would never count: training.keep_from_tokens "
+            f"{config.training.keep_from_tokens} is longer than data.context_tokens "
+            f"{config.data.context_tokens}; lower it"
+        )
     if config.training.shard_base:
         raise UsageError(
             f"{weight} samples text from the base model and reads it twice a step, which "

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
+from peft.optimizers import create_loraplus_optimizer
 from safetensors import SafetensorError
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -29,7 +30,6 @@ from gistbench.training.objective import (
     known_turns,
     layout_of,
 )
-from gistbench.training.optimizer import with_muon
 from gistbench.training.sharding import has_shards, in_parallel
 
 
@@ -59,7 +59,8 @@ class GistTrainer(Trainer):
         pointer_layers: Collection[int] = (),
         answers_apart: bool = False,
         keeping: Keeping | None = None,
-        muon_learning_rate: float | None = None,
+        keep_from_tokens: int = 0,
+        lora_plus_ratio: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -73,7 +74,8 @@ class GistTrainer(Trainer):
         self.answer_logits_only = answer_logits_only
         self.answers_apart = answers_apart
         self.keeping = keeping
-        self.muon_learning_rate = muon_learning_rate
+        self.keep_from_tokens = keep_from_tokens
+        self.lora_plus_ratio = lora_plus_ratio
         # `compute_loss` divides by what is in the whole step; Trainer divides by nothing more.
         self.model_accepts_loss_kwargs = True
         self.supervised_tokens = 0
@@ -105,15 +107,19 @@ class GistTrainer(Trainer):
         return batches, tokens_of_all
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """The optimiser that transformers names, and Muon beside it where it has a rate."""
-        if self.optimizer is None and self.muon_learning_rate is not None:
-            other, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = with_muon(
+        """The optimiser that transformers names; by LoRA+ B matrices have a rate of their own.
+
+        Hayou, Ghosh and Yu, 2024, "LoRA+: Efficient Low Rank Adaptation of Large Models" (arXiv
+        2402.12354). Gist rows have the rate of A.
+        """
+        if self.optimizer is None and self.lora_plus_ratio > 1:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = create_loraplus_optimizer(
                 self.model,
-                other,
-                options,
-                learning_rate=self.muon_learning_rate,
-                weight_decay=self.args.weight_decay,
+                kind,
+                loraplus_lr_ratio=self.lora_plus_ratio,
+                loraplus_weight_decay=self.args.weight_decay,
+                **options,
             )
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         return optimizer
@@ -169,13 +175,17 @@ class GistTrainer(Trainer):
         if pointing is not None:
             pointed = pointing.loss() / max(1, self._turns_with_known_gist)
             loss = loss + self.pointer_weight * pointed * processes
-        if self.keeping is not None and not self._step_counts:  # once a step
+        if self.keeping is not None and self._keeps and not self._step_counts:  # once a step
             kept = self.keeping.loss(model, self.state.global_step)
             loss = loss + self.keeping.weight * kept * processes
         context_tokens = layout.prefix_length - self.num_gists
         others = torch.stack([pointed, kept]).detach()
         self._count(logits.detach(), inputs, context_tokens, others)
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    @property
+    def _keeps(self) -> bool:
+        return self.batches.curriculum.context_tokens >= self.keep_from_tokens
 
     def _count(
         self, logits: torch.Tensor, batch: Batch, context_tokens: int, others: torch.Tensor
@@ -222,7 +232,7 @@ class GistTrainer(Trainer):
         summed = counted.sum(dim=0)
         if self.pointer_weight:
             self._other_losses["pointer_loss"].append(float(summed[3]))
-        if self.keeping is not None:
+        if self.keeping is not None and self._keeps:
             self._other_losses["keep_loss"].append(float(summed[4]))
         of_step = rates.sum(dim=0)
         self._since_log = of_step if self._since_log is None else self._since_log + of_step

@@ -298,6 +298,32 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
+def test_it_counts_from_the_stage_that_is_named_and_changes_nothing_before(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """Stages of 3 steps at 144 tokens and 3 at 160, with and without a weight."""
+    late, never = tmp_path / "late", tmp_path / "never"
+    for folder, weight in ((late, 1.0), (never, 0.0)):
+        config = tiny_config(
+            tiny_base,
+            data={"curriculum": (144,), "max_stage_steps": 3},
+            training={
+                "max_steps": 6,
+                "logging_steps": 1,
+                "learning_rate": 1e-2,
+                "keep_weight": weight,
+                "keep_from_tokens": 160,
+            },
+        )
+        train(config, folder, device="cpu")
+    with_it, without = metrics(late), metrics(never)
+    assert [row["context_tokens"] for row in with_it] == [144, 144, 160, 160, 160, 160]
+    assert ["keep_loss" in row for row in with_it] == [False] * 3 + [True] * 3
+    assert with_it[:2] == without[:2]
+    assert with_it[2]["loss"] == without[2]["loss"]
+    assert with_it[4]["loss"] != without[4]["loss"]
+
+
 def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(
     tiny_base: Path, tmp_path: Path
 ) -> None:
@@ -330,6 +356,7 @@ def test_random_weights_read_random_text_and_say_nothing_of_it(
     [
         ({"adapter": {"answer_with": "base"}}, "which forgets nothing; leave it out"),
         ({"training": {"shard_base": True}}, "training.shard_base does not allow; leave one"),
+        ({"training": {"keep_from_tokens": 9999}}, "would never count: .* 9999 is longer"),
     ],
 )
 def test_what_forgets_nothing_or_cannot_be_read_is_refused(

@@ -110,7 +110,7 @@ class StopAfterSaving(TrainerCallback):
         raise StoppedError
 
 
-def test_a_mix_with_focus_and_muon_goes_on_to_bit_equal_losses(
+def test_a_mix_with_focus_and_lora_plus_goes_on_to_bit_equal_losses(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(focus, "WINDOW_STEPS", 2)
@@ -124,7 +124,7 @@ def test_a_mix_with_focus_and_muon_goes_on_to_bit_equal_losses(
             "focus": 0.5,
             "questions_per_context": 2,
         },
-        training={"max_steps": 8, "save_steps": 5, "muon_learning_rate": 0.02},
+        training={"max_steps": 8, "save_steps": 5, "lora_plus_ratio": 8.0},
     )
     parts, unbroken = tmp_path / "parts", tmp_path / "unbroken"
     with pytest.raises(StoppedError):
