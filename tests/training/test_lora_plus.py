@@ -39,7 +39,8 @@ def test_b_matrices_alone_have_the_higher_rate(
     assert rates.of.keys() == trained
     for name, found in rates.of.items():
         assert found == pytest.approx((1e-3 * (ratio if ".lora_B." in name else 1), 0.1)), name
-    assert sum(".lora_B." in name for name in trained) == sum(".lora_A." in name for name in trained)
+    num_a, num_b = (sum(part in name for name in trained) for part in (".lora_A.", ".lora_B."))
+    assert num_a == num_b > 0
 
 
 def test_a_higher_rate_moves_b_further_and_a_as_far(tiny_base: Path, tmp_path: Path) -> None:
