@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_PIPE)
     except KeyboardInterrupt:
         Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0").print(
-            "\ngistbench: stopped; the same command goes on from here"
+            "\ngistbench: stopped; the same command goes on from here if it is `gistbench run` or "
+            "`gistbench train`; others begin anew",
+            highlight=False,
+            soft_wrap=True,
         )
         sys.exit(130)

@@ -22,6 +22,9 @@ RATE_WINDOW_STEPS = 50
 _LEARNED = ("loss", "keep_loss", "train_exact_match")
 """How the names begin of what says how well a model does, and of random weights says nothing."""
 
+_OF_TASK = "train_exact_match/"
+"""How the names begin of exact answers of one task."""
+
 _COLUMNS = ("step", "done", "context tokens", "loss", "exact", "s/step", "time left", "note")
 
 
@@ -38,7 +41,7 @@ class TrainingLog(TrainerCallback):
         self.facts = facts
         self.console = Console(stderr=True)
         self._times: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW_STEPS)
-        self._note = ""
+        self._tasks = ""
         self.seconds_before = 0.0
         self._started = time.perf_counter()
 
@@ -81,9 +84,9 @@ class TrainingLog(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Name the checkpoint in the log."""
+        """Name the checkpoint in the log, and what each task had right in the latest steps."""
         if state.is_world_process_zero:
-            self._row(state, {}, f"saved checkpoint-{state.global_step}")
+            self._row(state, {}, f"saved checkpoint-{state.global_step}{self._tasks}")
 
     def on_log(
         self,
@@ -108,6 +111,15 @@ class TrainingLog(TrainerCallback):
             entry |= dict.fromkeys(learned, MEANINGLESS.model_dump())
         with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+        rates = {
+            name.removeprefix(_OF_TASK): rate
+            for name, rate in logs.items()
+            if name.startswith(_OF_TASK)
+        }
+        if rates and self.config.weights == "real":
+            self._tasks = ": " + ", ".join(
+                f"{task} {100 * rate:.0f} %" for task, rate in rates.items()
+            )
         self._row(state, logs, "")
 
     def _rate(self) -> float | None:
@@ -127,7 +139,7 @@ class TrainingLog(TrainerCallback):
             f"{logs['loss']:.4f}" if "loss" in logs else "",
             f"{100 * logs['train_exact_match']:.1f} %" if "train_exact_match" in logs else "",
             f"{rate:.3g}" if rate is not None else "",
-            format_seconds(left) if left is not None else "",
+            format_seconds(left) if left else "",
             note,
         )
         self._append("| " + " | ".join(cells) + " |\n")

@@ -333,3 +333,6 @@ def test_a_mixed_training_says_how_each_task_fares(tiny_base: Path, tmp_path: Pa
         rates = {name: line[f"train_exact_match/{name}"] for name in set(tasks)}
         mean = (rates["niah_passkey"] + 2 * rates["niah_labelled_2"]) / 3
         assert line["train_exact_match"] == pytest.approx(mean)
+    log = (tmp_path / "training.md").read_text(encoding="utf-8")
+    last = " %, ".join(f"{name} {100 * rates[name]:.0f}" for name in dict.fromkeys(tasks))
+    assert f"saved checkpoint-2: {last} %" in log, "beside each state, for who reads the log"
