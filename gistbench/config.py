@@ -139,7 +139,9 @@ class TrainingConfig(Config):
         0.0, ge=0, description="of the loss on what the adapter changes in ordinary text; 0: off"
     )
     keep_from_tokens: int = Field(
-        0, ge=0, description="context length of the stage from which on `keep_weight` counts"
+        0,
+        ge=0,
+        description="stage of all tasks, by its length, from which on `keep_weight` counts",
     )
     lr_scheduler_type: str = Field("cosine_with_min_lr", description="as transformers names it")
     schedule_steps: int | None = Field(

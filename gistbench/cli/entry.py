@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_PIPE)
     except KeyboardInterrupt:
         Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0").print(
-            "\ngistbench: stopped; the same command goes on from here if it is `gistbench run` or "
-            "`gistbench train`; others begin anew",
+            "\ngistbench: stopped; given again, `run`, `train`, `judge` and `speed savings` go on "
+            "from here, other commands begin anew",
             highlight=False,
             soft_wrap=True,
         )

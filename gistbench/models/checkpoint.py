@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -115,11 +116,23 @@ def save_checkpoint(
     *,
     training_summary: str,
     max_trained_context_tokens: int,
+    tasks: Sequence[str],
     parent: Manifest | None = None,
 ) -> Manifest:
     """Write a checkpoint: the adapter in bf16, and its manifest last.
 
     A folder without a manifest is no checkpoint, so a save that was cut short is never loaded.
+
+    Args:
+        model: With the adapter.
+        base: What it is on.
+        config: Of the training.
+        gist_ids: Rows of the gist tokens.
+        folder: To write to.
+        training_summary: One line.
+        max_trained_context_tokens: Of the longest context that it read, its parent's aside.
+        tasks: That it learned from, its parent's aside.
+        parent: What it started from.
 
     Returns:
         The manifest written.
@@ -144,9 +157,7 @@ def save_checkpoint(
         adapter_config_sha256=file_sha256(folder / ADAPTER_CONFIG_FILE),
         adapter_bytes=(folder / ADAPTER_FILE).stat().st_size,
         trained_parameters=num_trained_parameters(model)[0],
-        trained_on=tuple(
-            dict.fromkeys((*(parent.trained_on if parent else ()), *_tasks_learned(config)))
-        ),
+        trained_on=tuple(dict.fromkeys((*(parent.trained_on if parent else ()), *tasks))),
         max_trained_context_tokens=max(max_trained_context_tokens, inherited),
         training_summary=(
             f"{training_summary}, after {parent.name} {parent.adapter_sha256[:12]} "
@@ -202,10 +213,6 @@ def load_checkpoint(
         merge_gist_rows(wrapped)
     wrapped.eval()
     return GistModel(wrapped, gist_ids, manifest)
-
-
-def _tasks_learned(config: TrainConfig) -> tuple[str, ...]:
-    return config.data.tasks if config.weights == "real" else ()
 
 
 def _keep_base_name(path: Path, name: str) -> None:

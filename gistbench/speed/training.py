@@ -157,7 +157,9 @@ def managed_bytes() -> int:
 
 def _at_full_length(config: TrainConfig, max_steps: int) -> TrainConfig:
     """The same training with every step at its last stage, and nothing saved on the way."""
-    data = config.data.model_copy(update={"curriculum": (), "replay": 0.0, "length_jitter": 0.0})
+    data = config.data.model_copy(
+        update={"first_tasks": (), "curriculum": (), "replay": 0.0, "length_jitter": 0.0}
+    )
     training = config.training.model_copy(
         update={
             "max_steps": max_steps,
@@ -183,6 +185,9 @@ def _speed(
     step = _counted(config, trainer)
     per_step = median(timer.seconds)
     sizes = countable(model.config, step.prefix_tokens + step.suffix_tokens)
+    if training.keep_weight:
+        besides = "training.keep_weight reads ordinary text besides, which is not counted"
+        sizes = NotMeasured(not_measured=besides)
     operations: list[float | NotMeasured] = [
         sizes
         if isinstance(sizes, NotMeasured)

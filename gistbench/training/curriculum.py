@@ -72,7 +72,7 @@ class Curriculum:
     Attributes:
         config: What is trained.
         stage: Of `num_stages`: the first tasks alone if there are any, then all at each length.
-        recent: (exact, seen) of the latest steps at the stage's own length.
+        recent: (exact, seen) of the latest steps, as far as of the stage's own length.
         steps: Taken in this stage, replayed lengths included.
         focus: Divides the rows among tasks.
     """
@@ -96,6 +96,11 @@ class Curriculum:
                     f"data.first_tasks {name} is not among data.tasks "
                     f"{' '.join(self.config.data.tasks)}; add it there, or leave it out"
                 )
+        if set(self.config.data.tasks) == set(self.config.data.first_tasks):
+            raise UsageError(
+                "data.first_tasks names all of data.tasks, so that none joins them later; leave it "
+                "out, or add the later ones to data.tasks"
+            )
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -115,6 +120,21 @@ class Curriculum:
         return self.lengths[self._place]
 
     @property
+    def trains_all_tasks(self) -> bool:
+        """Whether the first tasks are not alone any more, or never were."""
+        return self.stage >= self._stages_before_all
+
+    @property
+    def title(self) -> str:
+        """The present stage in words."""
+        names = "all tasks" if self.trains_all_tasks else ", ".join(self.config.data.first_tasks)
+        alone = "" if self.trains_all_tasks else " alone"
+        return (
+            f"stage {self.stage + 1} of {self.num_stages}: {names}{alone}, contexts of "
+            f"{self.context_tokens:,} tokens"
+        )
+
+    @property
     def _stages_before_all(self) -> int:
         return int(bool(self.config.data.first_tasks) and self.config.weights == "real")
 
@@ -127,8 +147,8 @@ class Curriculum:
     def _trained(self) -> Sequence[int]:
         """Indices of the tasks that are trained in the present stage."""
         tasks, first = self.config.data.tasks, self.config.data.first_tasks
-        alone = self.stage < self._stages_before_all
-        return [place for place, name in enumerate(tasks) if name in first or not alone]
+        every = self.trains_all_tasks
+        return [place for place, name in enumerate(tasks) if every or name in first]
 
     def plan(self, micro_step: int) -> BatchPlan:
         """The micro-batch of this number at the present stage."""
@@ -163,7 +183,9 @@ class Curriculum:
         if self.stage + 1 == self.num_stages:
             return False
         self.steps += 1
-        self.recent = [*self.recent, *map(_summed, own)][-WINDOW_STEPS:]
+        if own:
+            of_step = _summed(map(_summed, own))
+            self.recent = [*self.recent, of_step][-WINDOW_STEPS:]
         late = data.max_stage_steps is not None and self.steps >= data.max_stage_steps
         if not (own and self._mastered()) and not late:
             return False

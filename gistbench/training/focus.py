@@ -64,18 +64,14 @@ class Focus:
             self.slots = divide(self.share, self.known)
 
     def rates(self, steps: int = WINDOW_STEPS) -> list[float]:
-        """Share of exact answers of each task in the latest steps; where unseen, the last known."""
-        exact, seen = (
-            [
-                sum(step[task][what] for step in self.recent[-steps:])
-                for task in range(self.num_tasks)
-            ]
-            for what in (0, 1)
-        )
-        return [
-            part / every if every else before
-            for part, every, before in zip(exact, seen, self.known, strict=True)
-        ]
+        """Share of exact answers of each task in the latest steps it was seen in, or as known."""
+        found = list(self.known)
+        for latest in (self.recent, self.recent[-steps:]):
+            for task in range(self.num_tasks):
+                exact, seen = (sum(step[task][what] for step in latest) for what in (0, 1))
+                if seen:
+                    found[task] = exact / seen
+        return found
 
     def new_stage(self) -> None:
         """Longer contexts begin: rows stay divided as they are until a window of these is full."""

@@ -96,6 +96,11 @@ def require_keepable(config: TrainConfig) -> None:
         UsageError: Says which.
     """
     if not config.training.keep_weight:
+        if config.training.keep_from_tokens:
+            raise UsageError(
+                "training.keep_from_tokens says from when a loss counts that has no weight; pass "
+                "--training.keep-weight 10, or leave it out"
+            )
         return
     weight = f"training.keep_weight {config.training.keep_weight:g}"
     if config.adapter.answer_with == "base":

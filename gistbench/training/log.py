@@ -88,6 +88,11 @@ class TrainingLog(TrainerCallback):
         if state.is_world_process_zero:
             self._row(state, {}, f"saved checkpoint-{state.global_step}{self._tasks}")
 
+    def stage(self, state: TrainerState, title: str) -> None:
+        """Say that a stage begins, in the first process's log."""
+        if state.is_world_process_zero:
+            self._row(state, {}, title)
+
     def on_log(
         self,
         args: TrainingArguments,

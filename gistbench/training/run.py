@@ -93,6 +93,7 @@ def _train(
     share = share_of(config, launch)
     require_shardable(config, launch)
     require_keepable(config)
+    curriculum = Curriculum(config)
     console = Console(stderr=True, quiet=not launch.is_first)
     checkpoint = latest_checkpoint(output) if resume else None
     if resume and is_finished(config, output):
@@ -141,6 +142,7 @@ def _train(
         ),
         "trainable parameters": f"{trained:,} of {total:,} ({100 * trained / total:.2f} %)",
         "tasks": ", ".join(config.data.tasks),
+        "begins with": curriculum.title,
         "supervised tokens per sample": str(supervised),
         "device": _device_name(device, launch),
     }
@@ -160,7 +162,6 @@ def _train(
             "drawn, not trained, as are all token ids: loss and exact answers mean nothing and are "
             "not measured; every step is at the full length"
         )
-    curriculum = Curriculum(config)
     batches = SampleBatches(
         config,
         curriculum,
@@ -187,11 +188,12 @@ def _train(
             gist_ids,
             folder,
             training_summary=_summary(trainer, log, facts["device"]),
-            max_trained_context_tokens=trainer.longest_context_tokens,
+            max_trained_context_tokens=trainer.tally.longest_context_tokens,
+            tasks=trainer.tally.tasks_trained if config.weights == "real" else (),
             parent=parent,
         )
 
-    steps = StepCallback(lambda folder: save(folder / config.objective))
+    steps = StepCallback(lambda folder: save(folder / config.objective), log.stage)
     trainer = GistTrainer(
         batches=batches,
         num_gists=len(gist_ids),
@@ -270,9 +272,9 @@ def _base(config: TrainConfig, place: str) -> BaseModel:
 
 
 def _summary(trainer: GistTrainer, log: TrainingLog, device: str) -> str:
-    state = trainer.state
+    state, tally = trainer.state, trainer.tally
     return (
-        f"{state.global_step:,} steps, {format_count(trainer.context_tokens_seen)} context tokens, "
-        f"{format_count(trainer.supervised_tokens)} supervised tokens, "
+        f"{state.global_step:,} steps, {format_count(tally.context_tokens_seen)} context tokens, "
+        f"{format_count(tally.supervised_tokens)} supervised tokens, "
         f"{format_seconds(log.seconds)} on {device}"
     )

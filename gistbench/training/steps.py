@@ -20,16 +20,20 @@ class StepCallback(TrainerCallback):
     The curriculum's state is written last: a checkpoint without it was cut short.
     """
 
-    def __init__(self, on_checkpoint: Callable[[Path], None]) -> None:
+    def __init__(
+        self, on_checkpoint: Callable[[Path], None], on_stage: Callable[[TrainerState, str], None]
+    ) -> None:
         self.trainer: GistTrainer | None = None
         self.on_checkpoint = on_checkpoint
+        self.on_stage = on_stage
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Observe the step."""
         assert self.trainer is not None
-        self.trainer.end_of_step()
+        if self.trainer.end_of_step():
+            self.on_stage(state, self.trainer.batches.curriculum.title)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -43,9 +47,7 @@ class StepCallback(TrainerCallback):
         self.on_checkpoint(folder)
         progress = {
             "curriculum": self.trainer.batches.curriculum.state(),
-            "supervised_tokens": self.trainer.supervised_tokens,
-            "context_tokens_seen": self.trainer.context_tokens_seen,
-            "longest_context_tokens": self.trainer.longest_context_tokens,
+            **self.trainer.tally.state(),
             "processes": args.world_size,
         }
         write_atomically(folder / CURRICULUM_FILE, json.dumps(progress) + "\n")
@@ -55,6 +57,4 @@ def restore_progress(trainer: GistTrainer, checkpoint: Path) -> None:
     """Go on with the curriculum and the counts of a checkpoint."""
     progress = progress_of(checkpoint)
     trainer.batches.curriculum.restore(progress["curriculum"])
-    trainer.supervised_tokens = progress["supervised_tokens"]
-    trainer.context_tokens_seen = progress["context_tokens_seen"]
-    trainer.longest_context_tokens = progress["longest_context_tokens"]
+    trainer.tally.restore(progress)

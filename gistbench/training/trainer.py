@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from peft.optimizers import create_loraplus_optimizer
 from safetensors import SafetensorError
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -30,7 +28,9 @@ from gistbench.training.objective import (
     known_turns,
     layout_of,
 )
+from gistbench.training.rates import raise_rate_of_b
 from gistbench.training.sharding import has_shards, in_parallel
+from gistbench.training.tally import Tally
 
 
 class GistTrainer(Trainer):
@@ -78,14 +78,10 @@ class GistTrainer(Trainer):
         self.lora_plus_ratio = lora_plus_ratio
         # `compute_loss` divides by what is in the whole step; Trainer divides by nothing more.
         self.model_accepts_loss_kwargs = True
-        self.supervised_tokens = 0
-        self.context_tokens_seen = 0
-        self.longest_context_tokens = 0
-        # Of all processes: exact answers and answers, ``(2, tasks)``, and each step's other losses,
-        # since the last log. Of this process: what it counted in each micro-batch of this step.
-        self._since_log: torch.Tensor | None = None
-        self._other_losses: dict[str, list[float]] = {"pointer_loss": [], "keep_loss": []}
+        self.tally = Tally(batches.config.data.tasks)
+        # What this process counted in each micro-batch of this step, and the length of its stage.
         self._step_counts: list[torch.Tensor] = []
+        self._stage_tokens = batches.curriculum.context_tokens
         self._turns_with_known_gist: torch.Tensor | int = 0
 
     def get_train_dataloader(self) -> DataLoader[Batch]:
@@ -110,18 +106,12 @@ class GistTrainer(Trainer):
         """The optimiser that transformers names; by LoRA+ B matrices have a rate of their own.
 
         Hayou, Ghosh and Yu, 2024, "LoRA+: Efficient Low Rank Adaptation of Large Models" (arXiv
-        2402.12354). Gist rows have the rate of A.
+        2402.12354). All else that is trained, gist rows too, has the rate of A.
         """
-        if self.optimizer is None and self.lora_plus_ratio > 1:
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = create_loraplus_optimizer(
-                self.model,
-                kind,
-                loraplus_lr_ratio=self.lora_plus_ratio,
-                loraplus_weight_decay=self.args.weight_decay,
-                **options,
-            )
+        is_new = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if is_new and self.lora_plus_ratio > 1:
+            raise_rate_of_b(optimizer, self.model, self.lora_plus_ratio)
         return optimizer
 
     def create_scheduler(
@@ -180,32 +170,17 @@ class GistTrainer(Trainer):
             loss = loss + self.keeping.weight * kept * processes
         context_tokens = layout.prefix_length - self.num_gists
         others = torch.stack([pointed, kept]).detach()
-        self._count(logits.detach(), inputs, context_tokens, others)
+        self._step_counts.append(
+            self.tally.of_micro_batch(logits.detach(), inputs, context_tokens, others)
+        )
         return (loss, {"logits": logits}) if return_outputs else loss
 
     @property
     def _keeps(self) -> bool:
-        return self.batches.curriculum.context_tokens >= self.keep_from_tokens
-
-    def _count(
-        self, logits: torch.Tensor, batch: Batch, context_tokens: int, others: torch.Tensor
-    ) -> None:
-        labels, tasks = batch["labels"], batch["tasks"]
-        supervised = labels != IGNORED
-        exact = ((logits.argmax(-1) == labels) | ~supervised).all(dim=1)
-        num_tasks = len(self.batches.config.data.tasks)
-        lengths = torch.tensor([context_tokens, len(batch["prefix_ids"])], device=logits.device)
-        self._step_counts.append(
-            torch.cat(
-                [
-                    lengths.double(),
-                    supervised.sum().double()[None],
-                    others.double(),
-                    torch.bincount(tasks, weights=exact.double(), minlength=num_tasks),
-                    torch.bincount(tasks, minlength=num_tasks).double(),
-                ]
-            )
-        )
+        """Whether this step's loss has that of ordinary text in it."""
+        curriculum = self.batches.curriculum
+        long_enough = curriculum.context_tokens >= self.keep_from_tokens
+        return self.keeping is not None and curriculum.trains_all_tasks and long_enough
 
     def end_of_step(self) -> bool:
         """Count the step over all processes, and tell the curriculum of its exact answers.
@@ -215,50 +190,15 @@ class GistTrainer(Trainer):
         """
         counted = self.accelerator.gather(torch.stack(self._step_counts)).cpu()
         self._step_counts.clear()
-        share = self.batches.share
-        by_process = counted.view(share.processes, share.own_accumulation, -1)
-        # Context tokens and each task's (exact, answers) of a micro-batch, whoever took its rows.
-        lengths = [0] * share.accumulation
-        rates = torch.zeros(share.accumulation, 2, len(self.batches.config.data.tasks))
-        for rank, turns in enumerate(by_process):
-            for turn, counts in enumerate(turns):
-                context_tokens, contexts, supervised = counts[:3].long().tolist()
-                self.supervised_tokens += supervised
-                self.context_tokens_seen += context_tokens * contexts
-                self.longest_context_tokens = max(self.longest_context_tokens, context_tokens)
-                place = share.place(rank, turn)
-                lengths[place] = max(lengths[place], context_tokens)
-                rates[place] += counts[5:].view(2, -1)
-        summed = counted.sum(dim=0)
-        if self.pointer_weight:
-            self._other_losses["pointer_loss"].append(float(summed[3]))
-        if self.keeping is not None and self._keeps:
-            self._other_losses["keep_loss"].append(float(summed[4]))
-        of_step = rates.sum(dim=0)
-        self._since_log = of_step if self._since_log is None else self._since_log + of_step
-        by_task = [[(int(a), int(b)) for a, b in part.T.tolist()] for part in rates]
-        return self.batches.curriculum.observe(list(zip(lengths, by_task, strict=True)))
+        counting = (bool(self.pointer_weight), self._keeps)
+        observed = self.tally.observe(counted, self.batches.share, counting)
+        self._stage_tokens = self.batches.curriculum.context_tokens
+        return self.batches.curriculum.observe(observed)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what only this trainer knows to a log entry."""
-        if "loss" in logs and self._since_log is not None:
-            exact, seen = self._since_log.tolist()
-            logs["train_exact_match"] = sum(exact) / sum(seen)
-            tasks = self.batches.config.data.tasks
-            if len(set(tasks)) > 1:
-                for name in dict.fromkeys(tasks):
-                    own = [place for place, task in enumerate(tasks) if task == name]
-                    if answers := sum(seen[place] for place in own):
-                        rate = sum(exact[place] for place in own) / answers
-                        logs[f"train_exact_match/{name}"] = rate
-            for name, found in self._other_losses.items():
-                if found:
-                    logs[name] = fmean(found)
-                    found.clear()
-            logs["context_tokens"] = float(self.batches.curriculum.context_tokens)
-            logs["supervised_tokens"] = float(self.supervised_tokens)
-            logs["context_tokens_seen"] = float(self.context_tokens_seen)
-            self._since_log = None
+        if "loss" in logs and (counted := self.tally.window()):
+            logs |= {"context_tokens": float(self._stage_tokens), **counted}
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

@@ -89,6 +89,7 @@ def save(
             folder,
             training_summary="3 random steps",
             max_trained_context_tokens=40,
+            tasks=("niah_passkey",),
         )
         return Saved(folder, base_folder, model, manifest)
 
@@ -318,6 +319,7 @@ def test_saving_twice_gives_the_same_adapter(save: Any, load_folder: Any, tmp_pa
         saved.folder,
         training_summary="again",
         max_trained_context_tokens=1,
+        tasks=(),
     )
     assert again.adapter_sha256 == saved.manifest.adapter_sha256
     assert read_manifest(saved.folder).training_summary == "again"

@@ -86,6 +86,7 @@ def test_a_checkpoint_says_what_answers_and_is_loaded_so(
         tmp_path,
         training_summary="by hand",
         max_trained_context_tokens=1,
+        tasks=(),
     )
     assert saved.answer_with == "base"
     again = load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu")

@@ -136,7 +136,14 @@ def save_full(base: Any, folder: Path) -> Manifest:
             if weight.requires_grad:
                 weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
     return save_checkpoint(
-        model.eval(), base, config, (), folder, training_summary="", max_trained_context_tokens=9
+        model.eval(),
+        base,
+        config,
+        (),
+        folder,
+        training_summary="",
+        max_trained_context_tokens=9,
+        tasks=(),
     )
 
 
@@ -190,6 +197,7 @@ def test_neither_objective_is_taken_for_the_other(
         *(model, base, config, gist_ids, tmp_path / "gists"),
         training_summary="",
         max_trained_context_tokens=9,
+        tasks=(),
     )
     said = {
         "gist": "objective full (its question sees the whole context) and objective gist is needed",

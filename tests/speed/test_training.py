@@ -15,8 +15,9 @@ from gistbench.core.operations import TrainingStep, training_operations
 from gistbench.records import NotMeasured
 from gistbench.speed.records import SpeedRecord
 from gistbench.speed.run import speed_of_training
-from gistbench.speed.training import managed_bytes
+from gistbench.speed.training import _at_full_length, managed_bytes
 from gistbench.storage import read_json
+from gistbench.training.curriculum import Curriculum
 from gistbench.training.trainer import GistTrainer
 from tests.fixtures.tiny_base import NUM_GISTS, tiny_config
 
@@ -82,6 +83,23 @@ def test_steps_are_timed_at_the_full_length_and_their_operations_counted(
     assert speed.managed_bytes == 0
     assert speed.checkpoint_bytes > 2 * speed.trainable_parameters
     assert "random weights" in record.accuracy.not_measured
+
+
+def test_a_loss_on_ordinary_text_is_timed_and_has_no_floor(tiny_base: Path, tmp_path: Path) -> None:
+    speed = measure(tiny_base, tmp_path, training={"keep_weight": 1.0}).training
+    assert speed is not None
+    assert speed.seconds_per_step > 0
+    for quantity in (speed.operations, speed.floor_seconds, speed.share_of_floor):
+        assert isinstance(quantity, NotMeasured)
+        assert "keep_weight" in quantity.not_measured
+
+
+def test_tasks_that_are_trained_first_are_not_all_that_is_timed(tiny_base: Path) -> None:
+    tasks = ("niah_passkey", "niah_absent")
+    config = tiny_config(tiny_base, data={"tasks": tasks, "first_tasks": tasks[:1]})
+    assert Curriculum(config).plan(0).turns == (0,)
+    timed = Curriculum(_at_full_length(config, 5))
+    assert (timed.num_stages, timed.plan(0).turns) == (1, (0, 1))
 
 
 def test_matrices_trained_whole_are_counted(tiny_base: Path, tmp_path: Path) -> None:

@@ -251,9 +251,11 @@ def test_first_tasks_are_trained_alone_until_mastered_and_then_all_at_the_same_l
     fields: dict[str, object] = {"tasks": TASKS, "first_tasks": TASKS[1:2], "focus": 0.9}
     curriculum = Curriculum(config(**fields))
     assert rows_of(curriculum, 30) == [0, 30, 0]
-    observed(curriculum, (0, 85, 0), WINDOW_STEPS)
+    assert curriculum.title == "stage 1 of 4: niah_labelled_2 alone, contexts of 100 tokens"
+    unsure, sure = ([(100, [(0, 0), (right, 100), (0, 0)])] for right in (85, 95))
+    assert not any(curriculum.observe(unsure) for _ in range(WINDOW_STEPS))
     assert rows_of(curriculum, 30) == [0, 30, 0], "whatever the focus says of the others"
-    assert observed(curriculum, (0, 95, 0), WINDOW_STEPS).count(True) == 1
+    assert [curriculum.observe(sure) for _ in range(WINDOW_STEPS)].count(True) == 1
     assert (curriculum.stage, curriculum.context_tokens) == (1, 100)
     assert min(rows_of(curriculum)) > 0
     for length in (200, 400):
@@ -265,6 +267,29 @@ def test_first_tasks_are_trained_alone_until_mastered_and_then_all_at_the_same_l
     assert not any(observed(curriculum, (100, 100, 100), 3 * WINDOW_STEPS)), "the last stage"
 
 
+def test_first_tasks_are_mastered_by_their_share_of_exact_answers_without_focus_too() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, first_tasks=TASKS[1:2]))
+    step = [(100, [(0, 0), (95, 100), (0, 0)])]
+    assert [curriculum.observe(step) for _ in range(MIN_STEPS)] == [False] * 3 + [True]
+    assert curriculum.title == "stage 2 of 4: all tasks, contexts of 100 tokens"
+
+
+def test_a_step_of_several_micro_batches_counts_once() -> None:
+    curriculum = Curriculum(config())
+    step = [(100, [(8, 8)])] * 4
+    assert [curriculum.observe(step) for _ in range(MIN_STEPS)] == [False] * 3 + [True]
+
+
+def test_a_task_that_few_rows_are_of_is_judged_by_the_last_ones() -> None:
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.5), stage=2)
+    curriculum.observe([(400, [(8, 8), (8, 8), (8, 8)])])
+    for _ in range(9):
+        curriculum.observe([(400, [(0, 0), (4, 8), (8, 8)])])
+    assert curriculum.focus.rates(8) == [1.0, 0.5, 1.0]
+
+
 def test_first_tasks_that_are_not_trained_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"first_tasks names all of data.tasks"):
+        Curriculum(config(tasks=TASKS, first_tasks=TASKS))
     with pytest.raises(UsageError, match=r"first_tasks niah_uuid is not among data.tasks"):
         Curriculum(config(tasks=TASKS, first_tasks=("niah_uuid",)))

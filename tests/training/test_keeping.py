@@ -298,30 +298,50 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
+def staged(base: Path, **training: Any) -> TrainConfig:
+    """Stages of 3 steps at 144 tokens and 3 at 160."""
+    given = {"max_steps": 6, "logging_steps": 1, "learning_rate": 1e-2, **training}
+    return tiny_config(base, data={"curriculum": (144,), "max_stage_steps": 3}, training=given)
+
+
 def test_it_counts_from_the_stage_that_is_named_and_changes_nothing_before(
     tiny_base: Path, tmp_path: Path
 ) -> None:
-    """Stages of 3 steps at 144 tokens and 3 at 160, with and without a weight."""
-    late, never = tmp_path / "late", tmp_path / "never"
-    for folder, weight in ((late, 1.0), (never, 0.0)):
-        config = tiny_config(
-            tiny_base,
-            data={"curriculum": (144,), "max_stage_steps": 3},
-            training={
-                "max_steps": 6,
-                "logging_steps": 1,
-                "learning_rate": 1e-2,
-                "keep_weight": weight,
-                "keep_from_tokens": 160,
-            },
-        )
-        train(config, folder, device="cpu")
-    with_it, without = metrics(late), metrics(never)
-    assert [row["context_tokens"] for row in with_it] == [144, 144, 160, 160, 160, 160]
+    late = {"keep_weight": 1.0, "keep_from_tokens": 160}
+    train(staged(tiny_base, **late), tmp_path / "late", device="cpu")
+    train(staged(tiny_base), tmp_path / "never", device="cpu")
+    train(staged(tiny_base, **late, logging_steps=4), tmp_path / "rarely", device="cpu")
+    with_it, without = metrics(tmp_path / "late"), metrics(tmp_path / "never")
+    assert [row["context_tokens"] for row in with_it] == [144] * 3 + [160] * 3
     assert ["keep_loss" in row for row in with_it] == [False] * 3 + [True] * 3
-    assert with_it[:2] == without[:2]
-    assert with_it[2]["loss"] == without[2]["loss"]
-    assert with_it[4]["loss"] != without[4]["loss"]
+    assert with_it[:3] == without[:3]
+    answers = [row["loss"] - row.get("keep_loss", 0) for row in with_it]
+    assert answers[3] == pytest.approx(without[3]["loss"], rel=1e-5), "one step later it moves"
+    assert answers[5] != pytest.approx(without[5]["loss"], rel=1e-5)
+    # Where it counts in some steps of a row, the rest of the loss is that of the answers as well.
+    row = metrics(tmp_path / "rarely")[1]
+    assert row["step"] == 4
+    assert row["loss"] - row["keep_loss"] == pytest.approx(sum(answers[1:4]) / 3, rel=1e-4)
+
+
+def test_it_never_counts_while_some_tasks_are_alone(tiny_base: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        tiny_base,
+        data={
+            "tasks": ("niah_passkey", "niah_two_questions"),
+            "first_tasks": ("niah_passkey",),
+            "max_stage_steps": 2,
+        },
+        training={"max_steps": 4, "logging_steps": 1, "keep_weight": 1.0},
+    )
+    train(config, tmp_path, device="cpu")
+    assert ["keep_loss" in row for row in metrics(tmp_path)] == [False, False, True, True]
+
+
+def test_from_when_nothing_counts_is_refused() -> None:
+    config = TrainConfig.model_validate({"training": {"keep_from_tokens": 64}})
+    with pytest.raises(UsageError, match=r"has no weight; pass --training.keep-weight 10"):
+        require_keepable(config)
 
 
 def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(
@@ -362,7 +382,8 @@ def test_random_weights_read_random_text_and_say_nothing_of_it(
 def test_what_forgets_nothing_or_cannot_be_read_is_refused(
     changes: dict[str, Any], sentence: str
 ) -> None:
-    require_keepable(TrainConfig.model_validate(changes))
+    unweighted = {name: value for name, value in changes.items() if "keep_from" not in str(value)}
+    require_keepable(TrainConfig.model_validate(unweighted))
     weighted = {**changes, "training": {**changes.get("training", {}), "keep_weight": 0.5}}
     with pytest.raises(UsageError, match=rf"training.keep_weight 0.5 .*{sentence}"):
         require_keepable(TrainConfig.model_validate(weighted))

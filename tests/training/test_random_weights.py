@@ -43,6 +43,7 @@ def test_a_training_on_random_weights_says_that_nothing_was_learned(
     manifest = read_manifest(folder)
     assert manifest.base.fingerprint == "random weights, seed 0"
     assert manifest.max_trained_context_tokens == config.data.context_tokens
+    assert manifest.trained_on == ()
 
 
 def test_a_stopped_training_goes_on_with_the_same_weights(

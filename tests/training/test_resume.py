@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
+from gistbench.models.manifest import read_manifest
 from gistbench.training import focus
 from gistbench.training.run import train
 from gistbench.training.states import latest_checkpoint
@@ -131,10 +132,23 @@ def test_a_mix_with_focus_and_lora_plus_goes_on_to_bit_equal_losses(
         train(config, parts, device="cpu", callbacks=[StopAfterSaving()])
     saved = json.loads((parts / "checkpoint-5" / "curriculum.json").read_text(encoding="utf-8"))
     assert saved["curriculum"]["stage"] == 1, "all tasks, at the first length"
+    assert "stage 2 of 3: all tasks, contexts of 144 tokens" in (parts / "training.md").read_text()
     assert saved["curriculum"]["focus"]["slots"], "rows have been divided"
     train(config, parts, device="cpu")
     train(config, unbroken, device="cpu")
     assert_same_training(parts, unbroken)
+    assert read_manifest(parts).trained_on == config.data.tasks
+
+
+def test_a_checkpoint_names_the_tasks_that_it_was_trained_on_and_not_those_to_come(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        tiny_base,
+        data={"tasks": ("niah_passkey", "niah_absent"), "first_tasks": ("niah_absent",)},
+        training={"max_steps": 2},
+    )
+    assert read_manifest(train(config, tmp_path, device="cpu")).trained_on == ("niah_absent",)
 
 
 @pytest.fixture(scope="module")

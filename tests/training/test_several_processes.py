@@ -138,6 +138,25 @@ def configurations(base: Path) -> dict[str, TrainConfig]:
             data={"tasks": UNEQUAL, "context_tokens": 256},
             training={**several, **accumulated, "keep_weight": 2.0},
         ),
+        "mixed": tiny_config(
+            base,
+            data={
+                "tasks": UNEQUAL,
+                "first_tasks": UNEQUAL[:1],
+                "context_tokens": 256,
+                "curriculum": (200,),
+                "max_stage_steps": 2,
+                "focus": 0.5,
+            },
+            training={
+                **several,
+                **accumulated,
+                "max_steps": 6,
+                "keep_weight": 2.0,
+                "keep_from_tokens": 256,
+                "lora_plus_ratio": 4.0,
+            },
+        ),
         "answered by the base model": tiny_config(
             base,
             adapter={"answer_with": "base"},
@@ -165,6 +184,7 @@ NAMES = (
     "curriculum",
     "questions",
     "kept",
+    "mixed",
     "answered by the base model",
     "sharded",
     "full",
