@@ -274,7 +274,8 @@ def test_every_process_tells_its_curriculum_the_same(
 def test_the_log_is_written_by_one_process_and_names_them_all(shared_out: Path) -> None:
     log = (shared_out / "curriculum" / "training.md").read_text(encoding="utf-8")
     assert log.count("# Training log") == 1
-    assert log.count("| 3 | 43 % |") == 1
+    assert log.count("| 3 | 43 % | 1") == 1
+    assert log.count("stage 2 of 2: all tasks, contexts of 160 tokens") == 1
     assert "processes: 2, which share every step" in log
     assert "on CPU, 2 processes." in log
 

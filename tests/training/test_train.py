@@ -272,8 +272,7 @@ def test_lengths_rise_with_accuracy_and_the_checkpoint_says_how_far(
     )
     train(config, tmp_path, device="cpu")
     seen = [entry["context_tokens"] for entry in metrics(tmp_path)]
-    # A log line follows its step, so it shows the length that comes next.
-    assert seen == [140.0] * 3 + [150.0] * 4 + [160.0] * 2
+    assert seen == [140.0] * MIN_STEPS + [150.0] * MIN_STEPS + [160.0]
     kept = read_manifest(tmp_path / "checkpoint-6" / "gist")
     assert kept.max_trained_context_tokens == 150
     assert read_manifest(tmp_path).max_trained_context_tokens == 160
