@@ -6,13 +6,14 @@ Compress Prompts with Gist Tokens", 2023 (arXiv 2304.08467).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar, cast
 
 import torch
 
 Stage = Literal["prefix", "chunk", "suffix", "joint"]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class GistLayout:
             prefix. Used to prove that no other path exists.
         memory: For each row the rotary positions of its memory; empty without one. A cache that
             was read segment by segment is nothing but memory.
+        shared: Of each kind the newest that `share` made; no part of what a layout is.
     """
 
     prefix_length: int
@@ -64,6 +66,9 @@ class GistLayout:
     segmented: bool = False
     detach_visible: bool = False
     memory: tuple[tuple[int, ...], ...] = ()
+    shared: dict[object, tuple[object, object]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if len(self.prefix_padding) != len(self.suffix_padding):
@@ -118,6 +123,23 @@ class GistLayout:
         num_context = self.prefix_length - self.num_visible - start
         part = torch.arange(self.num_visible + 1, device=device)
         return start + num_context * part // max(1, self.num_visible)
+
+    def share(self, kind: object, sizes: object, make: Callable[[], Made]) -> Made:
+        """What the layers of a pass need alike: made in the first, handed out in the others.
+
+        A mask is made of lists of paddings, and a GPU is waited for whenever it is given a list.
+
+        Args:
+            kind: What it is. Of each kind one is held, as long as the layout lives.
+            sizes: What else than the layout it is made from; others make it anew.
+            make: Makes it.
+        """
+        # What is made in inference mode cannot be saved for a backward pass.
+        sizes = (sizes, torch.is_inference_mode_enabled())
+        held = self.shared.get(kind)
+        if held is None or held[0] != sizes:
+            held = self.shared[kind] = (sizes, make())
+        return cast(Made, held[1])
 
     def at(self, stage: Stage) -> GistLayout:
         """The same spans seen by another pass."""

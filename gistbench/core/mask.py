@@ -87,8 +87,19 @@ def segment_mask(
         device: Where the mask is needed.
 
     Returns:
-        Boolean ``(batch, V, P)``; small, since the visible slots are few.
+        Boolean ``(batch, V, P)``; small, since the visible slots are few. All layers of a pass
+        share it: it is not to be written to.
     """
+    return layout.share(
+        ("segment", sliding_window),
+        torch.device(device),
+        lambda: _segment_mask(layout, sliding_window, device),
+    )
+
+
+def _segment_mask(
+    layout: GistLayout, sliding_window: int | None, device: torch.device | str
+) -> torch.Tensor:
     bounds = layout.segment_bounds(device)
     slot = torch.arange(layout.prefix_length, device=device)
     own_part = (slot >= bounds[:, :-1, None]) & (slot < bounds[:, 1:, None])
@@ -152,8 +163,23 @@ def suffix_mask(
 
     Returns:
         Boolean ``(batch or 1, Q, V + K)``, small since the suffix is short; or None where every
-        query may see every key (one new token, no padding, nothing beyond the window).
+        query may see every key (one new token, no padding, nothing beyond the window). All layers
+        of a pass share it: it is not to be written to.
     """
+    return layout.share(
+        ("suffix", sliding_window),
+        (num_queries, num_suffix_keys, device),
+        lambda: _suffix_mask(layout, num_queries, num_suffix_keys, sliding_window, device),
+    )
+
+
+def _suffix_mask(
+    layout: GistLayout,
+    num_queries: int,
+    num_suffix_keys: int,
+    sliding_window: int | None,
+    device: torch.device,
+) -> torch.Tensor | None:
     visible = layout.num_visible
     padded = any(layout.visible_padding) or any(layout.suffix_padding)
     # Positions of segmented gists, or of a memory, reach back as far as the context did.
