@@ -82,6 +82,19 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
 
+class JoinedLayer(DynamicLayer):
+    """A cached prefix that a suffix is joined to in one piece, as gradients take the short way.
+
+    Through a `RoomyLayer` they come as well, but each of its four writes in place is undone by
+    copies of the whole room.
+    """
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+
+
 class ChunkedLayer(RoomyLayer):
     """Takes a prefix chunk by chunk, after what earlier segments left; stores all of it.
 
@@ -150,18 +163,19 @@ def collected(cache: Cache, layout: GistLayout) -> ContextCache:
     )
 
 
-def open_cache(context: ContextCache, room: int) -> Cache:
+def open_cache(context: ContextCache, room: int | None) -> Cache:
     """A cache that continues after a context; the context itself is left as it is.
 
     Args:
         context: What was kept; with no layers (no context at all) the cache grows from nothing.
-        room: Suffix slots to reserve.
+        room: Suffix slots to reserve; None: for a suffix in one piece, with gradients.
     """
     if not context.keys:
         return Cache(layer_class_to_replicate=DynamicLayer)
+    pairs = zip(context.keys, context.values, strict=True)
     return Cache(
         layers=[
-            RoomyLayer(keys, values, room)
-            for keys, values in zip(context.keys, context.values, strict=True)
+            JoinedLayer(keys, values) if room is None else RoomyLayer(keys, values, room)
+            for keys, values in pairs
         ]
     )

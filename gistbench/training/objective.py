@@ -168,7 +168,7 @@ def _in_two_passes(
     logits: torch.Tensor = model(
         input_ids=suffix,
         position_ids=asking.suffix_positions(0, suffix.shape[1], suffix.device),
-        past_key_values=open_cache(read, room=suffix.shape[1]),
+        past_key_values=open_cache(read, room=None),
         use_cache=True,
         logits_to_keep=logits_to_keep,
         layout=asking,
