@@ -52,13 +52,13 @@ def answer_with_base(model: PeftModel) -> None:
 
 
 @contextmanager
-def base_weights(model: PeftModel) -> Iterator[None]:
-    """Let a model pass as its base model does, for as long as the block lasts.
+def base_weights(model: torch.nn.Module) -> Iterator[None]:
+    """Let a model, or a part of it, pass as its base model does, for as long as the block lasts.
 
     Afterwards what is trained takes gradients again. Gist rows of the embedding stay as they are.
 
     Args:
-        model: As for `answer_with_base`, whose switch it would be at odds with.
+        model: As for `answer_with_base`, whose switch it would be at odds with; or a module of it.
     """
     switched = _switched(model)
     _switch(switched, on=False)
@@ -68,7 +68,7 @@ def base_weights(model: PeftModel) -> Iterator[None]:
         _switch(switched, on=True)
 
 
-def _switched(model: PeftModel) -> list[LoraLayer | ModulesToSaveWrapper]:
+def _switched(model: torch.nn.Module) -> list[LoraLayer | ModulesToSaveWrapper]:
     return [
         module for module in model.modules() if isinstance(module, LoraLayer | ModulesToSaveWrapper)
     ]

@@ -7,7 +7,10 @@ Models", arXiv 2305.17888): from a random token, a few tokens greedily, the rest
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,12 +47,15 @@ class Keeping:
         text: Token ids ``(windows, window_tokens)``, the same in every process.
         num_text_tokens: Vocabulary that predictions are compared over; gist rows follow it.
         share: Of this process in a step's windows, which are cut among all.
+        read: What the base model's layers say of a step's windows, by the first of them. It never
+            changes, and is small beside the logits: a vector of the model's width for each token.
     """
 
     weight: float
     text: torch.Tensor
     num_text_tokens: int
     share: Share = field(default_factory=Share)
+    read: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
 
     def loss(self, model: torch.nn.Module, step: int) -> torch.Tensor:
         """This process's part of a step's mean KL(base || adapter), nats per token: a scalar.
@@ -67,8 +73,7 @@ class Keeping:
             return torch.zeros((), device=self.text.device)
         mine = windows[rows.start : rows.stop]
         unwrapped = getattr(model, "module", model)
-        with torch.no_grad(), base_weights(unwrapped):
-            before = text_logits(unwrapped, mine)
+        before = self._base_logits(unwrapped, mine, step)
         after = text_logits(model, mine)
         # Row by row, and again in the backward pass: float32 copies of all rows at once may take
         # more than the model.
@@ -78,15 +83,53 @@ class Keeping:
         ]
         return torch.stack(parts).sum() / windows.numel()
 
+    def _first(self, step: int) -> int:
+        return step * WINDOWS_A_STEP % len(self.text)
+
     def _windows(self, step: int) -> torch.Tensor:
-        first = step * WINDOWS_A_STEP % len(self.text)
+        first = self._first(step)
         return self.text[first : first + WINDOWS_A_STEP]
+
+    @torch.no_grad()
+    def _base_logits(self, model: Any, windows: torch.Tensor, step: int) -> torch.Tensor:
+        causal, first = model.get_base_model(), self._first(step)
+        # Where its layers need not read, only the head has to be the base model's.
+        asked = causal.get_output_embeddings() if first in self.read else causal
+        with base_weights(asked), _remembering(causal.base_model, self.read, first):
+            return text_logits(model, windows)
 
     def _divergence(self, base: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
         expected, found = (
             row[:, : self.num_text_tokens].float().log_softmax(-1) for row in (base, adapted)
         )
         return F.kl_div(found, expected, reduction="sum", log_target=True)
+
+
+@contextmanager
+def _remembering(decoder: torch.nn.Module, read: dict[int, Any], windows: int) -> Iterator[None]:
+    """Let the layers of a frozen model read windows once, and say the same of them ever after.
+
+    The rest of the model, its head above all, computes as always: it gives the very same logits.
+    """
+    own, forward = vars(decoder).get("forward"), decoder.forward
+
+    def remembered(*args: Any, **named: Any) -> Any:
+        if windows not in read:
+            training = decoder.training
+            decoder.eval()  # dropout of its own would stay as it fell this once
+            read[windows] = forward(*args, **named)
+            decoder.train(training)
+        return read[windows]
+
+    changed: Any = decoder
+    changed.forward = remembered
+    try:
+        yield
+    finally:
+        if own is None:
+            del changed.forward
+        else:
+            changed.forward = own
 
 
 def require_keepable(config: TrainConfig) -> None:
@@ -116,7 +159,7 @@ def require_keepable(config: TrainConfig) -> None:
         )
     if config.training.shard_base:
         raise UsageError(
-            f"{weight} samples text from the base model and reads it twice a step, which "
+            f"{weight} samples text from the base model and reads it in every step, which "
             "training.shard_base does not allow; leave one of them out"
         )
 

@@ -16,6 +16,7 @@ from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
 from gistbench.launch import Launch
 from gistbench.models.adapter import add_adapter, add_gist_rows
+from gistbench.models.architectures import settled
 from gistbench.models.catalog import file_sha256, find_model
 from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.loading import BaseModel, load_base
@@ -33,7 +34,7 @@ from gistbench.training.keeping import (
 )
 from gistbench.training.run import train
 from gistbench.training.share import Share
-from tests.fixtures.tiny_base import tiny_config
+from tests.fixtures.tiny_base import tiny_config, write_tiny_base
 
 ALONE = Launch(0, 1, 0, 1)
 TIMES = ("seconds", "seconds_per_step", "epoch")
@@ -199,6 +200,58 @@ def test_only_a_models_own_logits_wait_for_the_backward_pass(
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6, msg=name)
         assert ours.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "adapter"),
+    [
+        ({}, {"modules_to_save": ["lm_head"]}),
+        ({"tie_word_embeddings": True}, {}),
+        ({"model_type": "gpt_neox"}, {}),
+        (
+            {
+                "model_type": "gemma3_text",
+                "head_dim": 16,
+                "sliding_window": 8,
+                "final_logit_softcapping": 2.0,
+            },
+            {},
+        ),
+        ({"attention_dropout": 0.5}, {}),
+    ],
+    ids=["head-trained", "tied", "gpt-neox", "softcap", "dropout"],
+)
+def test_the_base_models_layers_read_a_window_once_and_no_bit_of_the_loss_changes(
+    tmp_path: Path, changes: dict[str, Any], adapter: dict[str, Any]
+) -> None:
+    folder = write_tiny_base(tmp_path / "base", **changes)
+    base = load_base(find_model(str(folder)), dtype=torch.float32, device="cpu")
+    text = sampled_text(base, 2 * WINDOWS_A_STEP, LENGTH, seed=0)
+    config = settled(tiny_config(folder, adapter=adapter), base.reference.model_type)
+    model = add_adapter(base.model, config, add_gist_rows(base.model, 4))
+    decoder = base.model.base_model
+    passes: list[int] = []
+    decoder.layers[0].register_forward_hook(lambda *_: passes.append(1))
+    model.train()
+
+    def loss(kept: Keeping, step: int) -> tuple[float, int]:
+        passes.clear()
+        torch.manual_seed(step)  # of the dropout of this base model's own, where it has one
+        return kept.loss(model, step).item(), len(passes)
+
+    often = Keeping(1.0, text, base.num_text_tokens)
+    for step in range(5):
+        torch.manual_seed(step)
+        for weight in model.parameters():
+            if weight.requires_grad:
+                torch.nn.init.normal_(weight, std=0.1)
+        once = Keeping(1.0, text, base.num_text_tokens)
+        expected, two_passes = loss(once, step)
+        ours, num_passes = loss(often, step)
+        assert ours == expected > 0
+        assert (num_passes, two_passes) == (2 if step < 2 else 1, 2)
+        assert "forward" not in vars(decoder)
+        assert decoder.layers[0].training
 
 
 def test_the_base_side_is_the_base_model_and_leaves_what_is_trained_as_it_was(
