@@ -18,7 +18,6 @@ from gistbench.training.curriculum import NUM_FRESH, BatchPlan, Curriculum
 from gistbench.training.examples import Example, build_example, collate, random_example
 from gistbench.training.share import Share
 
-TOKENS_PER_TASK = 10_000
 BATCHES_AHEAD = 6
 DRAWS = 32
 """Of a fresh sample, until one fits into a short context."""
@@ -103,8 +102,9 @@ class SampleBatches(IterableDataset[dict[str, torch.Tensor]]):
                 initializer=_start_worker,
                 initargs=(self._folder, self.config),
             )
-        at_once = max(1, TOKENS_PER_TASK // plan.context_tokens)
         rows = self.share.rows(plan.batch_size)
+        # Among all workers: when rows are divided anew, the next batch is waited for.
+        at_once = max(1, -(-len(rows) // self.config.data.num_workers))
         return [
             self._pool.submit(_build_in_worker, plan, rows[first : first + at_once])
             for first in range(0, len(rows), at_once)
