@@ -132,6 +132,13 @@ class GistTrainer(Trainer):
         unused = bool(self.args.ddp_find_unused_parameters)
         return in_parallel(model, self.accelerator, find_unused_parameters=unused)
 
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> Any:
+        """Autocast around all passes of a loss: what is trained is cast once, not in each of them.
+
+        Their gradients are then added in bf16, to which each of them was rounded.
+        """
+        return self.accelerator.autocast()
+
     def compute_loss(
         self,
         model: torch.nn.Module,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gistbench.config import TrainConfig
 from gistbench.core.layout import GistLayout
@@ -20,6 +22,7 @@ from gistbench.training.examples import IGNORED, Example, build_example, collate
 from gistbench.training.forgetting import forgetting
 from gistbench.training.objective import Pointing, answer_logits, layout_of
 from gistbench.training.run import train
+from gistbench.training.trainer import GistTrainer
 from tests.fixtures.tiny_base import NUM_GISTS, tiny_config
 
 
@@ -166,3 +169,39 @@ def test_where_the_base_model_answers_only_the_reading_is_learned(
     ).item()
     assert loss == pytest.approx(log[-1]["loss"], rel=0.25)
     assert forgetting(tmp_path, device="cpu", windows=3, window_tokens=30).ratio == 1
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_is_trained_is_cast_once_a_step_however_many_passes_there_are(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpointing: bool
+) -> None:
+    casts: Counter[int] = Counter()
+    trained: dict[int, str] = {}
+
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.ops.aten._to_copy.default and args[0].data_ptr() in trained:
+                casts[args[0].data_ptr()] += 1
+            return func(*args, **(kwargs or {}))
+
+    sound = GistTrainer.compute_loss
+
+    def watched(self: GistTrainer, model: Any, *args: Any, **named: Any) -> Any:
+        trained.update(
+            {part.data_ptr(): name for name, part in model.named_parameters() if "lora_" in name}
+        )
+        with Casts():
+            return sound(self, model, *args, **named)
+
+    monkeypatch.setattr(GistTrainer, "compute_loss", watched)
+    config = tiny_config(
+        tiny_base,
+        data={"tasks": ["niah_labelled_2"], "questions_per_context": 1 if checkpointing else 2},
+        training={"max_steps": 1, "keep_weight": 1.0, "gradient_checkpointing": checkpointing},
+    )
+    half = config.base.model_copy(update={"dtype": "bfloat16"})
+    train(config.model_copy(update={"base": half}), tmp_path / "run", device="cpu")
+    assert trained
+    assert casts == dict.fromkeys(trained, 1)
