@@ -96,8 +96,10 @@ class DataConfig(Config):
         le=1,
         description="running share of exact answers; with `focus` the mean of the tasks' shares",
     )
-    max_stage_steps: int | None = Field(
-        None, ge=1, description="a stage ends after so many steps even if not mastered; None: never"
+    max_stage_steps: tuple[int, ...] = Field(
+        (),
+        description="a stage ends after so many steps even if not mastered: one number for each, "
+        "the last for all that follow; empty: never",
     )
     replay: float = Field(0.0, ge=0, lt=1, description="share of steps at an earlier length")
     length_jitter: float = Field(0.0, ge=0, lt=1, description="lengths vary below by this share")
@@ -114,6 +116,18 @@ class DataConfig(Config):
         None, ge=1, description="refuse, before step 1, sequences longer than this many tokens"
     )
     num_workers: int = Field(2, ge=0, description="processes that prepare samples")
+
+    @field_validator("max_stage_steps", mode="before")
+    @classmethod
+    def _one_for_all(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, int) else given
+
+    @field_validator("max_stage_steps")
+    @classmethod
+    def _each_takes_a_step(cls, given: tuple[int, ...]) -> tuple[int, ...]:
+        if any(steps < 1 for steps in given):
+            raise ValueError("a stage takes 1 step at least; leave it out to set no bound")
+        return given
 
 
 class TrainingConfig(Config):

@@ -127,7 +127,7 @@ class Writer:
             return self._numeral(kind)
         if kind != "name":
             if self.coined and self.random() < self.coined:
-                return self._coin()
+                return self.coin()
             if self.strayed and self.random() < self.strayed:
                 kind = self.pick(self.kinds)
         word: str = self.draw(kind)
@@ -151,7 +151,7 @@ class Writer:
             return f"{4 + int(self.random() * 17)}th"
         return f"{self.pick(_TENS)}-{self.pick(_ONES)}"
 
-    def _coin(self) -> str:
+    def coin(self) -> str:
         """A word that no list holds, and no other split."""
         parts = data_of(self.language)["coined"]
         reserved = _reserved(self.language)

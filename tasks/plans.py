@@ -9,7 +9,16 @@ from typing import Literal
 from . import fitting, haystack, needles
 
 Form = Literal[
-    "single", "labelled", "all", "two", "absent", "update", "wordings", "topic", "frequency"
+    "single",
+    "labelled",
+    "all",
+    "two",
+    "absent",
+    "update",
+    "wordings",
+    "stray",
+    "topic",
+    "frequency",
 ]
 DOCUMENT_FORMS = ("topic", "frequency")
 """Those that ask about the document as a whole."""
@@ -31,7 +40,8 @@ class Task:
             ``two``: a value and an errand in one document, asked for by samples 2k and 2k + 1.
             ``absent``: as ``single``, but every second document hides nothing. ``update``: the
             value is stated twice, and the later statement counts. ``wordings``: needle and question
-            share no word. ``topic``: what the document is mostly about, one of four themes.
+            share no word. ``stray``: the value is a number in a sentence like any other.
+            ``topic``: what the document is mostly about, one of four themes.
             ``frequency``: which coded word occurs most often.
         count: Needles with values.
         digits: Digits of a value.
@@ -61,6 +71,7 @@ TASKS: Mapping[str, Task] = {
     "niah_passkey_ko": Task(language="ko"),
     "niah_passkey_prose": Task(prose=True, trained=False, like="niah_passkey"),
     "niah_passkey_wordings": Task(form="wordings", trained=False),
+    "niah_stray_number": Task(form="stray"),
     "niah_digits_10": Task(digits=10),
     "niah_digits_20": Task(digits=20),
     "niah_digits_40": Task(digits=40),
@@ -110,6 +121,7 @@ _UPDATE_QUESTION = (
     "The valid pass key is the number"
 )
 
+_PLAIN_WORDING, _PLAIN_LABEL = 2, 4  # attempts to fit a training sample, then shorter ones
 _OTHER_DEPTH = 0.5  # of the second needle, after the first, going round
 
 
@@ -163,6 +175,7 @@ def plan_sample(
         )
     again = f"{name}/{redraw}" if redraw else name
     plainest = redraw == fitting.ATTEMPTS - 1
+    plain_wording, plain_label = redraw >= _PLAIN_WORDING, redraw >= _PLAIN_LABEL
 
     def passkey_needle(place: int) -> str:
         own = again if kind.count == 1 else f"{again}/{place}"
@@ -173,10 +186,15 @@ def plan_sample(
 
     question = QUESTIONS[lang]
     if kind.form == "labelled":
-        labels = _drawn(needles.labels(split), kind.count, f"{name}/labels")
+        labels = needles.drawn_labels(
+            split,
+            kind.count,
+            f"{again if plain_label else name}/labels",
+            plain=plain_label,
+        )
         stated = tuple(
-            chosen(needles.templates("labelled_needles", split), f"needle/{place}").format(
-                label=label, key=value
+            needles.labelled_needle(
+                split, f"{again}/needle/{place}", label, value, plain=plain_wording
             )
             for place, (label, value) in enumerate(zip(labels, values, strict=True))
         )
@@ -196,9 +214,11 @@ def plan_sample(
         answer = ", ".join(values[place] for place in in_order)
         return Plan(stated, depths, (_ALL_QUESTION,), answer, bits, in_order[0])
     if kind.form == "two":
-        label = chosen(needles.labels(split), "errand")
-        errand = chosen(needles.templates("errand_needles", split), "needle/errand")
-        stated = (passkey_needle(0), errand.format(label=label))
+        label = needles.errand_label(split, again)
+        stated = (
+            passkey_needle(0),
+            needles.errand_needle(split, f"{again}/needle/errand", label, plain=plain_wording),
+        )
         depths = (first, (first + _OTHER_DEPTH) % 1.0)
         if index % 2:
             bits = math.log2(len(needles.labels(split)))
@@ -221,6 +241,10 @@ def plan_sample(
         ]
         stated = (needles.fill_needle(wording, values[0]),)
         return Plan(stated, depths, (f" \n\n{asking}",), values[0], bits)
+    if kind.form == "stray":
+        stray = needles.stray_needle(split, again, values[0])
+        asking = needles.stray_question(split, again, stray)
+        return Plan((stray,), depths, (f" \n\n{asking}",), values[0], bits)
     return Plan((passkey_needle(0),), depths, (question,), values[0], bits)
 
 
@@ -228,8 +252,3 @@ def _entropy_bits(kind: Task) -> float:
     values = kind.count if kind.form == "all" else 1
     size = len(kind.alphabet)
     return values * (math.log2(size - 1) + (kind.digits - 1) * math.log2(size))
-
-
-def _drawn(options: Sequence[str], count: int, name: str) -> list[str]:
-    """``count`` different options in an order that ``name`` decides."""
-    return sorted(options, key=lambda option: haystack.number_of(f"{name}/{option}"))[:count]

@@ -23,6 +23,7 @@ ASKS = {
     "niah_passkey_ko": "the same in Korean",
     "niah_passkey_prose": "the one key in prose that people wrote",
     "niah_passkey_wordings": "the one key; needle and question share no content word",
+    "niah_stray_number": "a number in an ordinary sentence; only its five digits mark it",
     "niah_two_questions": "a key and a city of one document, in turn",
     "niah_update": "the later of two keys",
     "niah_uuid": "32 hexadecimal digits",
@@ -46,8 +47,8 @@ samples alternate. **Trained on**: whether training may draw from the task; `nev
 of what training did not show."""
 
 _ENDS = """\
-A version is raised by every change that alters a prompt. Answers are generated greedily up to one
-of these strings, or to so many tokens."""
+A version is raised by every change that alters a prompt of validation or test. Answers are
+generated greedily up to one of these strings, or to so many tokens."""
 
 _RULER = """\
 lm-eval ships these, and every arm runs them unchanged: the same YAML, documents, prompts and

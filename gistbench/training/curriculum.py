@@ -186,12 +186,16 @@ class Curriculum:
         if own:
             of_step = _summed(map(_summed, own))
             self.recent = [*self.recent, of_step][-WINDOW_STEPS:]
-        late = data.max_stage_steps is not None and self.steps >= data.max_stage_steps
-        if not (own and self._mastered()) and not late:
+        if not (own and self._mastered()) and not self._late:
             return False
         self.stage, self.recent, self.steps = self.stage + 1, [], 0
         self.focus.new_stage()
         return True
+
+    @property
+    def _late(self) -> bool:
+        bounds = self.config.data.max_stage_steps
+        return bool(bounds) and self.steps >= bounds[min(self.stage, len(bounds) - 1)]
 
     def _mastered(self) -> bool:
         if len(self.recent) < MIN_STEPS:

@@ -195,6 +195,76 @@ def test_wordings_and_labels_of_the_splits_are_disjoint(group: str) -> None:
     assert not {label.lower() for label in every} & words
 
 
+def _training_labels(count: int, **how: bool) -> list[list[str]]:
+    return [
+        niah.needles.drawn_labels("train", count, f"sample/{index}", **how) for index in range(200)
+    ]
+
+
+def test_training_labels_are_mostly_on_no_list_and_none_is_of_another_split() -> None:
+    drawn = _training_labels(4)
+    assert all(len(set(labels)) == 4 for labels in drawn)
+    every = {label for labels in drawn for label in labels}
+    listed = set(niah.needles.labels("train"))
+    assert len(every - listed) > 400
+    assert every & listed
+    words = {word.lower() for label in every for word in label.split()}
+    for split in ("validation", "test"):
+        others = {*niah.needles.labels(split), *niah.haystack.names("en", split)}
+        assert not words & {label.lower() for label in others}
+        assert not words & niah.haystack.vocabulary("en", split)
+    assert any(label.startswith("the ") for label in every)
+    proper = [label for labels in _training_labels(1, common=False) for label in labels]
+    assert all(label[0].isupper() for label in proper)
+    assert {label for labels in _training_labels(4, plain=True) for label in labels} == listed
+
+
+@pytest.mark.parametrize("task", ["niah_labelled_4", "niah_two_questions"])
+def test_training_sentences_about_labels_are_mostly_new(task: str) -> None:
+    samples = [_sample(task, index, split="train") for index in range(1, 120, 2)]
+    wordings = {sample.needle.split()[0] for sample in samples}
+    assert len(wordings) > 25, "of the first words alone"
+    for sample in samples:
+        assert sample.answer in sample.needle
+        assert not re.search(r"[<>\[\]{}]|\b[Tt]he the\b", sample.needle), sample.needle
+
+
+def test_where_drawn_sentences_do_not_fit_fixed_ones_do() -> None:
+    fixed = [
+        re.compile(template.format(label=".+?", key="[0-9]+"))
+        for template in niah.needles.templates("labelled_needles", "train")
+    ]
+
+    def share_of_fixed(context_tokens: int) -> float:
+        samples = [
+            _sample("niah_labelled_4", index, split="train", context_tokens=context_tokens)
+            for index in range(20)
+        ]
+        told = [any(form.fullmatch(sample.needle) for form in fixed) for sample in samples]
+        return sum(told) / len(told)
+
+    assert share_of_fixed(215) == 1
+    assert share_of_fixed(3000) < 0.6
+
+
+@every_split
+def test_nothing_but_its_digits_marks_a_stray_number(split: str) -> None:
+    samples = [_sample("niah_stray_number", index, split=split) for index in range(60)]
+    for sample in samples:
+        assert "pass key" not in sample.context.lower()
+        assert re.findall(r"(?<![0-9])[0-9]{5,}", sample.context) == [sample.answer]
+        assert not re.search(r"[<>\[\]{}]", sample.needle + sample.question)
+    questions = {sample.question for sample in samples}
+    assert len(questions) > 25 if split == "train" else len(questions) == 1
+    sentences = {sample.needle.replace(sample.answer, "#") for sample in samples}
+    assert len(sentences) > 40
+
+
+def test_the_splits_ask_for_stray_numbers_in_other_words() -> None:
+    asked = [set(niah.haystack.data_of("en")["stray_questions"][split]) for split in SPLITS]
+    assert sum(map(len, asked)) == len(set().union(*asked))
+
+
 @every_task
 def test_the_declared_floor_is_that_of_guessing(task: str) -> None:
     from gistbench import generators
@@ -280,6 +350,7 @@ GOLDEN = {
     "niah_labelled_8": "4c4792d0",
     "niah_passkey_prose": "bbb6a123",
     "niah_passkey_wordings": "09727474",
+    "niah_stray_number": "139f2f55",
     "niah_two_questions": "d3c75ede",
     "niah_update": "b965bd36",
     "niah_uuid": "469c5275",

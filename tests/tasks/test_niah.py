@@ -360,6 +360,39 @@ def test_no_other_wording_can_be_written_by_the_training_grammar() -> None:
             assert not _derivable(rules, "needle", wording), wording
 
 
+@pytest.mark.parametrize(
+    ("symbol", "own"),
+    [
+        ("labelled", "The pass key kept for {label} remains {key}"),
+        ("errand", "the courier was ordered to {label}"),
+    ],
+)
+def test_no_other_labelled_wording_can_be_written_by_the_training_grammar(
+    symbol: str, own: str
+) -> None:
+    rules = niah.needles.needle_grammar("en", "train")
+    assert _derivable(rules, symbol, own)
+    assert not _derivable(rules, symbol, "Whatever {key} may mean, {label} needs it")
+    for split in ("validation", "test"):
+        for wording in niah.needles.templates(f"{symbol}_needles", split):
+            assert not _derivable(rules, symbol, wording), wording
+
+
+def test_no_other_korean_wording_is_written_in_training() -> None:
+    needles = niah.needles
+    written = {
+        needles.passkey_needle("ko", "train", f"any/{index}", "48213").replace("48213", "#")
+        for index in range(1500)
+    }
+    assert len(written) > 600
+    assert all("패스키" in wording and wording.count("#") == 1 for wording in written)
+    assert not any(re.search(r"[<>\[\]{}]", wording) for wording in written)
+    for split in ("validation", "test"):
+        for template in needles.needle_templates("ko", split):
+            wording = needles.fill_needle(template, "48213").replace("48213", "#")
+            assert wording not in written, wording
+
+
 def test_no_other_sentence_can_be_written_by_the_training_grammar() -> None:
     rules = niah.haystack.sentence_grammar("en", "train")
     assert _derivable(rules, "sentence", "the [trade] [vgo] through the [adj] [place]")
@@ -480,14 +513,17 @@ GOLDEN = [
     "4dd10a3999571384",
     "0b14d8c18e0ae577",
     "a88501de99693d2e",
-    "4dbffaf24a443607",
+    "4e4dd4f2d1707dbc",
     "2352a2644b8ed4e5",
     "9f6b28098596c003",
 ]
 
 
 def test_prompts_are_those_of_the_published_version() -> None:
-    """A change here changes the benchmark: raise the version in the task files with it."""
+    """A change here changes the benchmark: raise the version in the task files with it.
+
+    The first of each three is of training, which no version covers.
+    """
     assert _digests() == GOLDEN
 
 

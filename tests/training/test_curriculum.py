@@ -132,6 +132,22 @@ def test_a_stage_that_is_not_mastered_ends_after_its_steps() -> None:
     assert not any(again.observe([(400, [(0, 8)])]) for _ in range(9)), "the last stage has no end"
 
 
+def test_each_stage_may_have_a_bound_of_its_own_and_the_last_holds_for_the_rest() -> None:
+    for bounds, lasts in (((2, 4), [2, 4, 4]), ((3,), [3, 3, 3]), ((1, 2, 3), [1, 2, 3])):
+        given = config(curriculum=(100, 200, 300), max_stage_steps=bounds)
+        curriculum, taken = Curriculum(given), [0, 0, 0, 0]
+        for _ in range(20):
+            taken[curriculum.stage] += 1
+            curriculum.observe([(curriculum.context_tokens, [(0, 8)])])
+        assert taken == [*lasts, 20 - sum(lasts)], bounds
+
+
+@pytest.mark.parametrize("bounds", [0, (3, 0), [-1]])
+def test_a_bound_of_no_step_is_refused(bounds: object) -> None:
+    with pytest.raises(ValueError, match="1 step at least"):
+        config(max_stage_steps=bounds)
+
+
 def test_every_batch_holds_all_tasks_alike() -> None:
     tasks = ("niah_passkey", "niah_labelled_2", "niah_labelled_4")
     curriculum = Curriculum(config(tasks=tasks))
