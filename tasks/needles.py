@@ -5,7 +5,7 @@ import json
 import random
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -183,7 +183,8 @@ def stray_question(split: haystack.Split, name: str, needle: str) -> str:
     rng = random.Random(haystack.number_of(f"{name}/stray question"))
     if not others or rng.random() < _FIXED_SHARE:
         return str(fixed)
-    return str(rng.choice(others)).format(word=rng.choice(words), other=rng.choice(words))
+    asking, word, other = (rng.choice(options) for options in (others, words, words))
+    return str(asking).format(word=word, other=other)
 
 
 def fill_needle(template: str, key: str) -> str:
@@ -232,26 +233,28 @@ def drawn_labels(
     listed = labels(split)
     if split != "train" or plain:
         return sorted(listed, key=lambda one: haystack.number_of(f"{name}/{one}"))[:count]
-    writer = haystack.Writer("en", split, random.Random(haystack.number_of(name)))
-    kinds = [kind for kind in _LABEL_SHARES if common or kind != "common"]
+    rng = random.Random(haystack.number_of(name))
+    writer = haystack.Writer("en", split, rng)
+    draws: dict[str, Callable[[], str]] = {
+        "listed": lambda: str(writer.pick(listed)),
+        "name": lambda: _prefixed(writer, str(writer.draw("name"))),
+        "coined": lambda: _prefixed(writer, writer.coin()),
+        "common": lambda: f"the {writer.draw(writer.pick(('trade', 'place', 'kin')))}",
+    }
+    kinds = [kind for kind in draws if common or kind != "common"]
+    shares = [_LABEL_SHARES[kind] for kind in kinds]
     found: list[str] = []
     while len(found) < count:
-        share = writer.random() * sum(_LABEL_SHARES[kind] for kind in kinds)
-        for kind in kinds:
-            share -= _LABEL_SHARES[kind]
-            if share < 0:
-                break
-        if kind == "common":
-            label = f"the {writer.draw(writer.pick(('trade', 'place', 'kin')))}"
-        else:
-            draws = {"name": lambda: writer.draw("name"), "coined": writer.coin}
-            label = draws[kind]() if kind in draws else writer.pick(listed)
-            label = label[0].upper() + label[1:]
-            if label not in listed and writer.random() < _PREFIX_SHARE:
-                label = f"{writer.pick(_PREFIXES)} {label}"
+        label = draws[rng.choices(kinds, shares)[0]]()
         if label not in found and not set(label.split()) & _reserved_labels():
             found.append(label)
     return found
+
+
+def _prefixed(writer: haystack.Writer, word: str) -> str:
+    """A name out of ``word``, some of two words."""
+    name = word[0].upper() + word[1:]
+    return f"{writer.pick(_PREFIXES)} {name}" if writer.random() < _PREFIX_SHARE else name
 
 
 def errand_label(split: haystack.Split, name: str) -> str:

@@ -218,7 +218,7 @@ def test_no_window_comes_twice_within_a_training_of_500_steps(
 ) -> None:
     """64 windows, read over and over, were learned by heart."""
     monkeypatch.setattr(keeping, "WINDOW_TOKENS", 8)
-    monkeypatch.setattr(keeping, "ELSE_BYTES", 2**18)
+    monkeypatch.setattr(keeping, "BATCH_BYTES_CPU", 2**18)
     kept = keeping_of(
         tiny_config(tiny_base, training={"keep_weight": 1.0, "max_steps": 500}), base, ALONE
     )
