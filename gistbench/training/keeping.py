@@ -176,7 +176,10 @@ def sampled_text(base: BaseModel, windows: int, window_tokens: int, *, seed: int
     a_window = window_tokens * key_value_bytes_per_token(base.model.config, base.model.dtype)
     batch = max(1, room // a_window)
     sizes = (min(batch, windows - first) for first in range(0, windows, batch))
-    return torch.cat([_said(base, size, window_tokens, generator) for size in sizes])
+    text = torch.cat([_said(base, size, window_tokens, generator) for size in sizes])
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # keys and values that the training itself never holds
+    return text
 
 
 def _said(
