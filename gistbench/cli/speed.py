@@ -31,7 +31,9 @@ app.command(speed)
 @speed.command(name="train")
 def train_speed(
     *,
-    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=FIELDS)] = None,
+    overrides: Annotated[
+        TrainConfig | None, Parameter(name="*", group=FIELDS, consume_multiple=True)
+    ] = None,
     preset: str | None = None,
     config: Path | None = None,
     steps: int = 10,

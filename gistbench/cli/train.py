@@ -20,7 +20,9 @@ from gistbench.metrics import format_bytes, format_percent, format_ratio
 @app.command
 def train(
     *,
-    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=FIELDS)] = None,
+    overrides: Annotated[
+        TrainConfig | None, Parameter(name="*", group=FIELDS, consume_multiple=True)
+    ] = None,
     preset: str | None = None,
     config: Path | None = None,
     output: Path | None = None,
@@ -85,7 +87,9 @@ def train_config(
 @app.command
 def plan(
     *,
-    overrides: Annotated[TrainConfig | None, Parameter(name="*", group=FIELDS)] = None,
+    overrides: Annotated[
+        TrainConfig | None, Parameter(name="*", group=FIELDS, consume_multiple=True)
+    ] = None,
     preset: str | None = None,
     config: Path | None = None,
     json: bool = False,

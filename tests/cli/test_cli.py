@@ -161,6 +161,19 @@ def test_flags_win_over_the_preset(succeed: Command) -> None:
     assert json.loads(succeed(*words))["num_gists"] == 10
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        ("--data.max-stage-steps", "3", "0"),
+        ("--data.max-stage-steps", "3", "--data.max-stage-steps", "0"),
+    ],
+)
+def test_a_list_takes_its_values_in_a_row_or_one_flag_each(
+    fail: Command, bounds: tuple[str, ...]
+) -> None:
+    assert "1 step at least" in fail("plan", "--preset", "gist-10", *bounds)
+
+
 def test_the_objective_chooses_its_own_preset(succeed: Command) -> None:
     """A checkpoint without gists must not be named after the gist recipe."""
     full = json.loads(succeed("plan", "--objective", "full", "--json"))
