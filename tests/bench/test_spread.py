@@ -304,7 +304,8 @@ def test_a_killed_run_of_two_processes_goes_on_under_a_launcher(
     """Real processes: killed while they answer, finished by torchrun, equal to one process's."""
     folder, words = tmp_path / "run", in_words(tiny_base)
     command = [*words, "--processes", "2", "--output", str(folder)]
-    kill_when_answering(command, folder / "work" / "full.answers-1.jsonl", 2)
+    # The first to answer is not yet through its part, so that there is something to go on with.
+    kill_when_answering(command, folder / "work" / "full.answers.jsonl", 2)
     assert not (folder / "run.json").exists()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
