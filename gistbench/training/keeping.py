@@ -32,7 +32,10 @@ what they say and nothing else: of 64 windows the loss fell to 0.009 nats a toke
 of others that the same model had said it was 0.063."""
 
 BATCH_BYTES, BATCH_BYTES_CPU = 12 * 2**30, 2**30
-"""Of keys and values in a batch that is sampled, at most; on a GPU no more than half of it."""
+"""That a batch may take while it is sampled; on a GPU at most half of what is free."""
+
+CHOICE_BYTES = 32
+"""Of a choice among the vocabulary, for each entry: logits, probabilities and their sums."""
 
 WINDOWS_A_STEP = 4
 """Read in each step, by all processes together; the next step takes the next ones."""
@@ -170,33 +173,39 @@ def sampled_text(base: BaseModel, windows: int, window_tokens: int, *, seed: int
     """
     device = base.model.device
     generator = torch.Generator(device).manual_seed(seed)
-    room = BATCH_BYTES_CPU
-    if device.type == "cuda":
-        room = min(BATCH_BYTES, torch.cuda.get_device_properties(device).total_memory // 2)
-    a_window = window_tokens * key_value_bytes_per_token(base.model.config, base.model.dtype)
-    batch = max(1, room // a_window)
-    sizes = (min(batch, windows - first) for first in range(0, windows, batch))
-    text = torch.cat([_said(base, size, window_tokens, generator) for size in sizes])
+    allowed = (~_never(base)).nonzero().flatten()
+    first = allowed[torch.randint(len(allowed), (windows, 1), generator=generator, device=device)]
+    # Drawn for all windows at once: what a window says does not depend on the batch it is in.
+    chances = torch.rand(
+        (windows, window_tokens), generator=generator, device=device, dtype=torch.float64
+    )
+    batch = _windows_at_once(base, window_tokens)
+    parts = zip(torch.split(first, batch), torch.split(chances, batch), strict=True)
+    text = torch.cat([_said(base, ids, drawn) for ids, drawn in parts])
     if device.type == "cuda":
         torch.cuda.empty_cache()  # keys and values that the training itself never holds
     return text
 
 
-def _said(
-    base: BaseModel, windows: int, window_tokens: int, generator: torch.Generator
-) -> torch.Tensor:
-    device = base.model.device
+def _windows_at_once(base: BaseModel, window_tokens: int) -> int:
+    room = BATCH_BYTES_CPU
+    if base.model.device.type == "cuda":
+        room = min(BATCH_BYTES, torch.cuda.mem_get_info(base.model.device)[0] // 2)
+    a_token = key_value_bytes_per_token(base.model.config, base.model.dtype)
+    return max(1, room // (window_tokens * a_token + CHOICE_BYTES * base.num_text_tokens))
+
+
+def _said(base: BaseModel, ids: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
+    """What follows first tokens ``(windows, 1)``, by a number from 0 to 1 for each token."""
+    windows, window_tokens = chances.shape
     never = _never(base)
-    allowed = (~never).nonzero().flatten()
-    picked = torch.randint(len(allowed), (windows, 1), generator=generator, device=device)
-    ids = allowed[picked]
     text = [ids]
     nothing = no_context(windows)
     layout, cache = continue_layout(nothing, (0,) * windows), open_cache(nothing, window_tokens)
     for place in range(window_tokens - 1):
         logits = base.model(
             input_ids=ids,
-            position_ids=layout.suffix_positions(place, 1, device),
+            position_ids=layout.suffix_positions(place, 1, ids.device),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -206,7 +215,9 @@ def _said(
         if place < GREEDY_TOKENS:
             ids = logits.argmax(dim=-1, keepdim=True)
         else:
-            ids = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
+            below = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+            at = chances[:, place : place + 1] * below[:, -1:]
+            ids = torch.searchsorted(below, at, right=True)
         text.append(ids)
     return torch.cat(text, dim=1)
 

@@ -16,6 +16,7 @@ from gistbench.config import TrainConfig
 from gistbench.errors import UsageError
 from gistbench.launch import Launch
 from gistbench.models.adapter import add_adapter, add_gist_rows
+from gistbench.models.architectures import settled
 from gistbench.models.catalog import file_sha256, find_model
 from gistbench.models.checkpoint import load_checkpoint
 from gistbench.models.loading import BaseModel, load_base
@@ -201,16 +202,57 @@ def test_only_a_models_own_logits_wait_for_the_backward_pass(
         assert ours.abs().max() > 0
 
 
-def test_dropout_of_the_base_model_is_no_part_of_what_is_kept(tmp_path: Path) -> None:
-    folder = write_tiny_base(tmp_path / "base", attention_dropout=0.5)
+@pytest.mark.parametrize(
+    ("changes", "adapter"),
+    [
+        ({}, {"modules_to_save": ["lm_head"]}),
+        ({"tie_word_embeddings": True}, {}),
+        ({"model_type": "gpt_neox"}, {}),
+        (
+            {
+                "model_type": "gemma3_text",
+                "head_dim": 16,
+                "sliding_window": 8,
+                "final_logit_softcapping": 2.0,
+            },
+            {},
+        ),
+        ({"attention_dropout": 0.5}, {}),
+    ],
+    ids=["head-trained", "tied", "gpt-neox", "softcap", "dropout"],
+)
+def test_what_is_to_be_kept_is_the_base_models_to_the_bit(
+    tmp_path: Path, changes: dict[str, Any], adapter: dict[str, Any]
+) -> None:
+    """Whatever was trained meanwhile, and without dropout of its own."""
+    folder = write_tiny_base(tmp_path / "base", **changes)
     base = load_base(find_model(str(folder)), dtype=torch.float32, device="cpu")
     text = sampled_text(base, WINDOWS_A_STEP, LENGTH, seed=0)
-    model = add_adapter(base.model, tiny_config(folder), ())
+    config = settled(tiny_config(folder, adapter=adapter), base.reference.model_type)
+    model = add_adapter(base.model, config, add_gist_rows(base.model, 4))
+    base.model.eval()
+    with torch.no_grad(), base_weights(model):
+        expected = text_logits(model, text)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=0.1)
     model.train()
     kept = Keeping(1.0, text, base.num_text_tokens)
-    first, second = (kept._base_logits(model, text) for _ in range(2))
-    assert torch.equal(first, second)
-    assert model.get_base_model().model.layers[0].training
+    for _ in range(2):
+        found = kept._base_logits(model, text)
+        assert torch.equal(
+            found[..., : base.num_text_tokens], expected[..., : base.num_text_tokens]
+        )
+        assert kept.loss(model, 0).item() > 0
+        assert all(module.training for module in base.model.modules())
+
+
+def test_what_a_window_says_does_not_depend_on_its_batch(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = sampled_text(base, 12, LENGTH, seed=0)
+    monkeypatch.setattr(keeping, "BATCH_BYTES_CPU", 1)
+    assert torch.equal(sampled_text(base, 12, LENGTH, seed=0), together)
 
 
 def test_no_window_comes_twice_within_a_training_of_500_steps(
@@ -269,13 +311,13 @@ def test_a_step_weighs_it_once_and_logs_it_by_its_definition(
         )
         return metrics(train(config, tmp_path / f"{weight}", device="cpu"))[0]
 
-    without, with_it = first_step(0.0), first_step(3.0)
+    without, with_it = first_step(0.0), first_step(30.0)
     text = sampled_text(base, WINDOWS_A_STEP, LENGTH, seed=0)
     assert with_it["keep_loss"] == pytest.approx(divergence(changed, text, tiny_base), rel=1e-4)
     assert with_it["keep_loss"] > 0.01
     assert "keep_loss" not in without
     added = with_it["loss"] - without["loss"]
-    assert added == pytest.approx(3 * with_it["keep_loss"], rel=1e-4)
+    assert added == pytest.approx(30 * with_it["keep_loss"], rel=1e-4)
     assert with_it["grad_norm"] != pytest.approx(without["grad_norm"], rel=0.01)
 
 
