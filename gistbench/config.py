@@ -28,7 +28,7 @@ Objective = Literal["gist", "full"]
 GistView = Literal["context", "segments"]
 """What each gist token reads: the whole context, or one of as many equal parts as there are."""
 
-AnswerWith = Literal["adapter", "base"]
+AnswerWith = Literal["adapter", "own", "base"]
 """What answers from the gists: the weights that wrote them, or the base model's own."""
 
 
@@ -61,9 +61,11 @@ class AdapterConfig(Config):
         "context", description="what each gist reads: all of the context, or its part of it"
     )
     answer_with: AnswerWith = Field(
-        "adapter", description="weights that answer; base: the adapter writes the gists alone"
+        "adapter",
+        description="weights that answer: those that read; by own a LoRA of the same size of their "
+        "own; by base none, the adapter writes the gists alone",
     )
-    lora_rank: int = Field(16, ge=1, description="r, of every LoRA matrix pair")
+    lora_rank: int = Field(16, ge=1, description="r, of what reads and of what answers")
     lora_alpha: int = Field(32, ge=1, description="scale: alpha / r")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="on the input of LoRA")
     target_modules: tuple[str, ...] | None = Field(

@@ -81,8 +81,12 @@ def _decoding_notes(config: RunConfig) -> tuple[str, ...]:
 def _weights_notes(gist: Manifest | None) -> tuple[str, ...]:
     if gist is None or gist.answer_with == "adapter":
         return ()
+    answering = {
+        "own": "a LoRA of their own answers",
+        "base": "the base model's own weights answer",
+    }[gist.answer_with]
     return (
-        f"{gist.name} writes its gists with its adapter, and the base model's own weights answer "
+        f"{gist.name} writes its gists with its adapter, and {answering} "
         "from them; the adapter is kept apart, which makes reading, and static or compiled steps, "
         "slower than merged weights",
     )

@@ -56,12 +56,14 @@ def add_adapter(
 ) -> PeftModel:
     """Wrap a model with what the configuration trains: LoRA, and gist rows or whole matrices.
 
-    Without gist ids nothing of the vocabulary is trained but what `modules_to_save` names.
+    Without gist ids nothing of the vocabulary is trained but what `modules_to_save` names. Where
+    answers have weights of their own, LoRA has twice the ranks, see `gistbench.models.switch`.
 
     Raises:
         UsageError: The model has no module of a configured name.
     """
     adapter = settled(config, model.config.model_type).adapter
+    halves = 2 if adapter.answer_with == "own" else 1
     target_modules = adapter.target_modules or ()
     modules = [(name.rsplit(".", 1)[-1], module) for name, module in model.named_modules()]
     linear = {name for name, module in modules if isinstance(module, torch.nn.Linear)}
@@ -83,8 +85,8 @@ def add_adapter(
         return get_peft_model(
             model,
             LoraConfig(
-                r=adapter.lora_rank,
-                lora_alpha=adapter.lora_alpha,
+                r=halves * adapter.lora_rank,
+                lora_alpha=halves * adapter.lora_alpha,
                 lora_dropout=adapter.lora_dropout,
                 target_modules=list(target_modules),
                 modules_to_save=list(adapter.modules_to_save) or None,
@@ -101,7 +103,7 @@ def add_adapter(
 
 
 def load_adapter_weights(
-    model: PeftModel, folder: Path, *, without_gist_rows: bool = False
+    model: PeftModel, folder: Path, *, without_gist_rows: bool = False, twice: bool = False
 ) -> str | None:
     """Give an adapter all the weights of an adapter folder, or none of them.
 
@@ -109,11 +111,20 @@ def load_adapter_weights(
         model: Whose adapter it is.
         folder: Of the weights.
         without_gist_rows: The folder holds none, and the adapter keeps its own.
+        twice: Each half of the adapter's ranks takes the folder's.
 
     Returns:
         ``None``; or, where the shapes differ, the name of the first tensor that does.
     """
     weights = load_file(folder / ADAPTER_FILE)
+    if twice:
+        ranks = {"lora_A": 0, "lora_B": 1}
+        weights |= {
+            name: torch.cat([value, value], dim=dim)
+            for name, value in weights.items()
+            for part, dim in ranks.items()
+            if f".{part}." in name
+        }
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     if without_gist_rows:
         weights |= {name: value for name, value in own.items() if GIST_ROWS in name}

@@ -19,7 +19,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from gistbench.config import Objective, TrainConfig
+from gistbench.config import AnswerWith, Objective, TrainConfig
 from gistbench.errors import UsageError
 from gistbench.models.adapter import (
     add_gist_rows,
@@ -38,7 +38,7 @@ from gistbench.models.manifest import (
     require_base,
     require_objective,
 )
-from gistbench.models.switch import answer_with_base
+from gistbench.models.switch import fold_answering_half, weights_by_pass
 from gistbench.storage import write_atomically, write_json
 
 ADAPTER_PACKAGES = ("torch", "transformers", "peft")
@@ -51,7 +51,7 @@ class GistModel:
     Attributes:
         model: With gist rows; merged into plain modules where the weights are not quantised, so
             that it runs exactly the operations of the base model. Not merged where the base model
-            answers, see `answer_with_base`.
+            answers, see `gistbench.models.switch`.
         gist_ids: Vocabulary rows of the gist tokens; empty by objective "full".
         manifest: What the checkpoint says of itself.
     """
@@ -62,22 +62,33 @@ class GistModel:
 
 
 def start_from(
-    model: PeftModel, base: BaseModel, folder: Path, *, objective: Objective = "gist"
+    model: PeftModel,
+    base: BaseModel,
+    folder: Path,
+    *,
+    objective: Objective = "gist",
+    answer_with: AnswerWith = "adapter",
 ) -> Manifest:
     """Give a new adapter the weights of a trained checkpoint of the same shape and scale.
 
     Gists may start from a model that was tuned to answer with the whole context before it: it has
-    no gist rows, so they stay as they were drawn. How gists were read, which weights answered and
-    LoRA's dropout may differ: the weights mean the same.
+    no gist rows, so they stay as they were drawn. How gists were read and LoRA's dropout may
+    differ: the weights mean the same. Weights that read and answered alike may become two.
 
     Returns:
         The checkpoint's manifest: what it was trained on, its heir was trained on too.
 
     Raises:
         UsageError: Another base, number of gists, adapter shape or LoRA scale; gists, to be trained
-            with the whole context; or whole modules, of a model that has no gist rows.
+            with the whole context; whole modules, of a model that has no gist rows; or weights that
+            answer alone, where those that read are to answer.
     """
     manifest = read_manifest(folder)
+    if manifest.answer_with == "own" != answer_with:
+        raise UsageError(
+            f"adapter.start_from {manifest.name} reads and answers by two LoRA, and they cannot "
+            "become one; pass --adapter.answer-with own"
+        )
     if objective == "full":
         require_objective(manifest, objective, "adapter.start_from")
     require_base(manifest, base.reference, allow_other_precision=False)
@@ -90,19 +101,24 @@ def start_from(
             f"--objective {manifest.objective}` wrote without adapter.modules_to_save"
         )
     differing = load_adapter_weights(
-        model, folder, without_gist_rows=manifest.objective != objective
+        model,
+        folder,
+        without_gist_rows=manifest.objective != objective,
+        twice=answer_with == "own" != manifest.answer_with,
     )
     if differing is not None:
         raise UsageError(
             f"adapter.start_from {manifest.name} has another shape than this adapter (first at "
             f"{differing}); take the adapter fields of its training configuration"
         )
-    own_alpha = model.active_peft_config.lora_alpha
-    if own_alpha != lora["lora_alpha"]:
+    mine = model.active_peft_config
+    if mine.lora_alpha * lora["r"] != lora["lora_alpha"] * mine.r:
+        halves = 2 if manifest.answer_with == "own" else 1
         raise UsageError(
-            f"adapter.start_from {manifest.name} was trained with lora_alpha {lora['lora_alpha']}, "
-            f"and at {own_alpha} its weights would do something else; pass "
-            f"--adapter.lora-alpha {lora['lora_alpha']}"
+            f"adapter.start_from {manifest.name} was trained with another LoRA scale, and at "
+            f"{mine.lora_alpha / mine.r:g} instead of {lora['lora_alpha'] / lora['r']:g} its "
+            "weights would do something else; pass --adapter.lora-alpha "
+            f"{lora['lora_alpha'] // halves}"
         )
     return manifest
 
@@ -203,14 +219,16 @@ def load_checkpoint(
         )
     gist_ids = add_gist_rows(base.model, manifest.num_gists) if manifest.num_gists else ()
     wrapped = PeftModel.from_pretrained(base.model, folder)
-    if manifest.answer_with == "base":
-        merge_gist_rows(wrapped)
-        answer_with_base(wrapped)
-    elif base.reference.quantization == "none":
-        # Merging quantised weights would round them again; on a CPU they may even be repacked.
+    # Merging quantised weights would round them again; on a CPU they may even be repacked.
+    mergeable = base.reference.quantization == "none"
+    if mergeable and manifest.answer_with == "adapter":
         wrapped = wrapped.merge_and_unload()
     else:
         merge_gist_rows(wrapped)
+        if mergeable and manifest.answer_with == "own":
+            fold_answering_half(wrapped)
+        else:
+            weights_by_pass(wrapped, manifest.answer_with)
     wrapped.eval()
     return GistModel(wrapped, gist_ids, manifest)
 

@@ -250,11 +250,12 @@ def _require_one_switch(checkpoint: str) -> None:
     Raises:
         UsageError: It does.
     """
-    if read_manifest(find_checkpoint(checkpoint)).answer_with == "base":
+    weights = read_manifest(find_checkpoint(checkpoint)).answer_with
+    if weights != "adapter":
         raise UsageError(
-            f"{checkpoint} answers with its base model's own weights (adapter.answer_with base), "
+            f"{checkpoint} reads and answers by different weights (adapter.answer_with {weights}), "
             "which cannot take turns with full context in one process; name a --checkpoint that "
-            "answers with its adapter"
+            "does both with its adapter"
         )
 
 

@@ -80,12 +80,13 @@ def _differing(
 def _require_two_passes(config: TrainConfig) -> None:
     if config.objective == "full":
         raise UsageError(
-            "adapter.answer_with base keeps the adapter out of answers, and objective full trains "
-            "nothing else; leave it out"
+            f"adapter.answer_with {config.adapter.answer_with} is for gists, which other weights "
+            "read than answer, and objective full trains none; leave it out"
         )
     if config.training.gradient_checkpointing:
         raise UsageError(
-            "adapter.answer_with base reads and answers by different weights, which "
+            f"adapter.answer_with {config.adapter.answer_with} reads and answers by different "
+            "weights, which "
             "training.gradient_checkpointing cannot tell apart when it computes again; pass "
             "--training.no-gradient-checkpointing"
         )
@@ -123,7 +124,7 @@ def training_arguments(
             "for all questions, which training.gradient_checkpointing throws away; pass "
             "--data.questions-per-context 1 or --training.no-gradient-checkpointing"
         )
-    if config.adapter.answer_with == "base":
+    if config.adapter.answer_with != "adapter":
         _require_two_passes(config)
     if "8bit" in training.optim and find_spec("bitsandbytes") is None:
         raise PrerequisiteError(

@@ -188,7 +188,7 @@ def _pointed(trained: GistModel, batch: Sequence[Example]) -> tuple[torch.Tensor
     rows = {name: part.to(device) for name, part in collate(batch, trained.gist_ids).items()}
     pointing = Pointing(rows)
     layout = layout_of(rows, len(trained.gist_ids), segmented=True)
-    apart = trained.manifest.answer_with == "base"
+    apart = trained.manifest.answer_with != "adapter"
     answer_logits(trained.model, rows, layout, answers_only=True, watch=pointing, apart=apart)
     holders = rows["holders"].float().mean(dim=1)
     return pointing.by_layer.cpu(), torch.where(holders > 0, holders, torch.nan).cpu()

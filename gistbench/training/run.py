@@ -26,7 +26,7 @@ from gistbench.models.checkpoint import save_checkpoint, start_from
 from gistbench.models.loading import BaseModel, load_base
 from gistbench.models.manifest import find_checkpoint
 from gistbench.models.random_weights import random_base
-from gistbench.models.switch import answer_with_base
+from gistbench.models.switch import weights_by_pass
 from gistbench.storage import cannot_write, check_writable, only_process, write_atomically
 from gistbench.training.checks import (
     CONFIG_FILE,
@@ -123,12 +123,17 @@ def _train(
     if config.training.shard_base:
         shard(base.model, arguments.device)
     model = add_adapter(base.model, config, gist_ids)
-    if config.adapter.answer_with == "base":
-        answer_with_base(model)
+    weights_by_pass(model, config.adapter.answer_with)
     parent = None
     if config.adapter.start_from is not None:
         folder = find_checkpoint(config.adapter.start_from, config.objective)
-        parent = start_from(model, base, folder, objective=config.objective)
+        parent = start_from(
+            model,
+            base,
+            folder,
+            objective=config.objective,
+            answer_with=config.adapter.answer_with,
+        )
     trained, total = num_trained_parameters(model)
 
     facts = {
@@ -203,7 +208,7 @@ def _train(
         segmented=config.adapter.gist_view == "segments",
         pointer_weight=config.training.pointer_weight,
         pointer_layers=config.training.pointer_layers,
-        answers_apart=config.adapter.answer_with == "base",
+        answers_apart=config.adapter.answer_with != "adapter",
         keeping=keeping,
         keep_from_tokens=config.training.keep_from_tokens,
         lora_plus_ratio=config.training.lora_plus_ratio,

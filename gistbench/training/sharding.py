@@ -46,10 +46,11 @@ def require_shardable(config: TrainConfig, launch: Launch) -> None:
             f"data.questions_per_context {config.data.questions_per_context} does not go with "
             "training.shard_base; pass --data.questions-per-context 1, or leave it out"
         )
-    if config.adapter.answer_with == "base":  # two passes, as with several questions
+    if config.adapter.answer_with != "adapter":  # two passes, as with several questions
         raise UsageError(
-            "adapter.answer_with base does not go with training.shard_base; pass "
-            "--adapter.answer-with adapter, or leave training.shard_base out"
+            f"adapter.answer_with {config.adapter.answer_with} does not go with "
+            "training.shard_base; pass --adapter.answer-with adapter, or leave training.shard_base "
+            "out"
         )
 
 

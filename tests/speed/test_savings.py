@@ -468,7 +468,7 @@ def test_a_checkpoint_that_switches_its_own_weights_is_refused(
 ) -> None:
     monkeypatch.setattr(Manifest, "answer_with", "base")
     wanted = settings(weights="real", base=None, checkpoint=str(tiny_checkpoint), parts="phases")
-    with pytest.raises(UsageError, match="answers with its base model's own weights"):
+    with pytest.raises(UsageError, match="reads and answers by different weights"):
         measure(wanted, tmp_path)
     assert not (tmp_path / "savings.json").exists()
 

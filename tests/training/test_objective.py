@@ -141,12 +141,13 @@ def test_several_questions_to_one_reading_teach_what_one_reading_each_does(
         assert (theirs[name] - grad).norm() < 1e-3 * grad.norm(), name
 
 
-def test_where_the_base_model_answers_only_the_reading_is_learned(
-    tiny_base: Path, tmp_path: Path
+@pytest.mark.parametrize("answer_with", ["base", "own"])
+def test_other_weights_may_answer_than_read(
+    tiny_base: Path, tmp_path: Path, answer_with: str
 ) -> None:
     config = tiny_config(
         tiny_base,
-        adapter={"answer_with": "base"},
+        adapter={"answer_with": answer_with},
         data={"num_samples": 2},
         training={"max_steps": 30, "learning_rate": 2e-2},
     )
@@ -169,7 +170,8 @@ def test_where_the_base_model_answers_only_the_reading_is_learned(
         logits.flatten(0, 1), rows["labels"].flatten(), ignore_index=IGNORED
     ).item()
     assert loss == pytest.approx(log[-1]["loss"], rel=0.25)
-    assert forgetting(tmp_path, device="cpu", windows=3, window_tokens=30).ratio == 1
+    ratio = forgetting(tmp_path, device="cpu", windows=3, window_tokens=30).ratio
+    assert (ratio == 1) == (answer_with == "base")
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

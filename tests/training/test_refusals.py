@@ -186,12 +186,13 @@ def test_a_schedule_shorter_than_the_training(tiny_base: Path, output: Path) -> 
     assert "training.schedule_steps 3 ends before training.max_steps 4" in text
 
 
-def test_base_answers_without_gists_or_with_what_is_computed_again(
-    tiny_base: Path, output: Path
+@pytest.mark.parametrize("weights", ["base", "own"])
+def test_other_weights_answer_without_gists_or_with_what_is_computed_again(
+    tiny_base: Path, output: Path, weights: str
 ) -> None:
-    base = {"answer_with": "base"}
-    text = refusal(tiny_base, output, adapter=base, objective="full")
-    assert "adapter.answer_with base" in text and "leave it out" in text
+    answering = {"answer_with": weights}
+    text = refusal(tiny_base, output, adapter=answering, objective="full")
+    assert f"adapter.answer_with {weights}" in text and "leave it out" in text
     again = {"gradient_checkpointing": True}
-    text = refusal(tiny_base, output, adapter=base, training=again)
+    text = refusal(tiny_base, output, adapter=answering, training=again)
     assert "pass --training.no-gradient-checkpointing" in text

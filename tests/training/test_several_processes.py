@@ -163,6 +163,17 @@ def configurations(base: Path) -> dict[str, TrainConfig]:
             data={"tasks": UNEQUAL, "context_tokens": 256},
             training={**several, **accumulated, "per_device_train_batch_size": 2},
         ),
+        "answered by weights of their own": tiny_config(
+            base,
+            adapter={"answer_with": "own"},
+            data={"tasks": UNEQUAL, "context_tokens": 256},
+            training={
+                **several,
+                **accumulated,
+                "per_device_train_batch_size": 2,
+                "keep_weight": 2.0,
+            },
+        ),
         "sharded": tiny_config(
             base,
             data={"tasks": UNEQUAL, "context_tokens": 256},
@@ -186,6 +197,7 @@ NAMES = (
     "kept",
     "mixed",
     "answered by the base model",
+    "answered by weights of their own",
     "sharded",
     "full",
 )
@@ -296,6 +308,7 @@ def test_a_state_of_two_processes_is_refused_by_one(
         ({"base": {"quantization": "nf4"}}, 2, "cannot cut weights in nf4"),
         ({"data": {"questions_per_context": 2}}, 2, "questions_per_context 2 does not go with"),
         ({"adapter": {"answer_with": "base"}}, 2, "answer_with base does not go with"),
+        ({"adapter": {"answer_with": "own"}}, 2, "answer_with own does not go with"),
     ],
 )
 def test_a_base_model_that_cannot_be_sharded_is_refused(

@@ -42,11 +42,38 @@ def test_a_checkpoint_of_another_shape_is_refused(
     assert not (tmp_path / "next").exists()
 
 
+def test_weights_that_read_and_answered_may_become_two_and_never_one_again(
+    tiny_base: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        tiny_base,
+        adapter={"start_from": str(tiny_checkpoint), "answer_with": "own"},
+        training={"max_steps": 1, "learning_rate": 1e-12},
+    )
+    train(config, tmp_path / "two", device="cpu")
+    before = load_file(tiny_checkpoint / ADAPTER_FILE)
+    after = load_file(tmp_path / "two" / ADAPTER_FILE)
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        dim = 0 if "lora_A" in name else 1
+        halves = after[name].chunk(2, dim) if "lora_" in name else (after[name],)
+        assert all(half.equal(weight) for half in halves), name
+    two = str(tmp_path / "two")
+    for adapter in ({"lora_rank": 8, "lora_alpha": 16}, {"answer_with": "base"}):
+        config = tiny_config(tiny_base, adapter={"start_from": two, **adapter})
+        with pytest.raises(UsageError, match=r"by two LoRA.*pass --adapter.answer-with own"):
+            train(config, tmp_path / "one", device="cpu")
+    config = tiny_config(tiny_base, adapter={"start_from": two, "answer_with": "own"})
+    train(config, tmp_path / "on", device="cpu")
+
+
 def test_weights_of_another_scale_are_refused(
     tiny_base: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     config = tiny_config(tiny_base, adapter={"start_from": str(tiny_checkpoint), "lora_alpha": 16})
-    said = r"lora_alpha 8, and at 16 its weights .*; pass --adapter\.lora-alpha 8$"
+    said = (
+        r"another LoRA scale, and at 4 instead of 2 its weights .*; pass --adapter\.lora-alpha 8$"
+    )
     with pytest.raises(UsageError, match=said):
         train(config, tmp_path / "next", device="cpu")
     assert not (tmp_path / "next").exists()
