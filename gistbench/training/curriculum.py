@@ -75,12 +75,14 @@ class Curriculum:
         recent: (exact, seen) of the latest steps, as far as of the stage's own length.
         steps: Taken in this stage, replayed lengths included.
         focus: Divides the rows among tasks.
+        kept: Steps so far in which ordinary text counted.
     """
 
     config: TrainConfig
     stage: int = 0
     recent: list[tuple[int, int]] = field(default_factory=list)
     steps: int = 0
+    kept: int = 0
     focus: Focus = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,6 +125,14 @@ class Curriculum:
     def trains_all_tasks(self) -> bool:
         """Whether the first tasks are not alone any more, or never were."""
         return self.stage >= self._stages_before_all
+
+    @property
+    def keep_weight(self) -> float:
+        """Of ordinary text in the loss of the present step; 0 where it does not count."""
+        training = self.config.training
+        if not self.trains_all_tasks or self.context_tokens < training.keep_from_tokens:
+            return 0.0
+        return training.keep_weight * min(1.0, (self.kept + 1) / max(1, training.keep_rise_steps))
 
     @property
     def title(self) -> str:
@@ -180,6 +190,7 @@ class Curriculum:
         own = [by_task for tokens, by_task in step if tokens >= shortest - 1]
         if own:
             self.focus.observe([_summed(parts) for parts in zip(*own, strict=True)])
+        self.kept += self.keep_weight > 0
         if self.stage + 1 == self.num_stages:
             return False
         self.steps += 1
@@ -214,6 +225,7 @@ class Curriculum:
             "recent": self.recent,
             "steps": self.steps,
             "focus": self.focus.state(),
+            "kept": self.kept,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -221,6 +233,7 @@ class Curriculum:
         self.stage = int(state["stage"])
         self.recent = [(int(exact), int(seen)) for exact, seen in state["recent"]]
         self.steps = int(state.get("steps", 0))
+        self.kept = int(state.get("kept", 0))
         if "focus" in state:
             self.focus.restore(state["focus"])
 

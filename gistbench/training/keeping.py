@@ -49,13 +49,11 @@ class Keeping:
     """How far an adapter moves the predictions of its base model in ordinary text.
 
     Attributes:
-        weight: In the loss of a step, of `loss` summed over processes.
         text: Token ids ``(windows, window_tokens)``, the same in every process.
         num_text_tokens: Vocabulary that predictions are compared over; gist rows follow it.
         share: Of this process in a step's windows, which are cut among all.
     """
 
-    weight: float
     text: torch.Tensor
     num_text_tokens: int
     share: Share = field(default_factory=Share)
@@ -114,11 +112,12 @@ def require_keepable(config: TrainConfig) -> None:
         UsageError: Says which.
     """
     if not config.training.keep_weight:
-        if config.training.keep_from_tokens:
-            raise UsageError(
-                "training.keep_from_tokens says from when a loss counts that has no weight; pass "
-                "--training.keep-weight 10, or leave it out"
-            )
+        for name in ("keep_from_tokens", "keep_rise_steps"):
+            if getattr(config.training, name):
+                raise UsageError(
+                    f"training.{name} says from when a loss counts that has no weight; pass "
+                    "--training.keep-weight 10, or leave it out"
+                )
         return
     weight = f"training.keep_weight {config.training.keep_weight:g}"
     if config.adapter.answer_with == "base":
@@ -147,8 +146,7 @@ def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping 
         base: Before anything is added to it: what it says is what is to be kept.
         launch: Of this process.
     """
-    weight = config.training.keep_weight
-    if not weight:
+    if not config.training.keep_weight:
         return None
     windows = min(WINDOWS, WINDOWS_A_STEP * config.training.max_steps)
     num_tokens = min(WINDOW_TOKENS, base.max_positions)
@@ -161,7 +159,7 @@ def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping 
     if launch.processes > 1:  # kernels of two devices may round a choice apart
         text = broadcast(text)
     share = Share(rank=launch.rank, processes=launch.processes)
-    return Keeping(weight, text, base.num_text_tokens, share)
+    return Keeping(text, base.num_text_tokens, share)
 
 
 @torch.no_grad()

@@ -210,7 +210,6 @@ def _train(
         pointer_layers=config.training.pointer_layers,
         answers_apart=config.adapter.answer_with != "adapter",
         keeping=keeping,
-        keep_from_tokens=config.training.keep_from_tokens,
         lora_plus_ratio=config.training.lora_plus_ratio,
         model=model,
         args=arguments,

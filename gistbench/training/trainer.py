@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -59,7 +60,6 @@ class GistTrainer(Trainer):
         pointer_layers: Collection[int] = (),
         answers_apart: bool = False,
         keeping: Keeping | None = None,
-        keep_from_tokens: int = 0,
         lora_plus_ratio: float = 1.0,
         **options: Any,
     ) -> None:
@@ -74,7 +74,6 @@ class GistTrainer(Trainer):
         self.answer_logits_only = answer_logits_only
         self.answers_apart = answers_apart
         self.keeping = keeping
-        self.keep_from_tokens = keep_from_tokens
         self.lora_plus_ratio = lora_plus_ratio
         # `compute_loss` divides by what is in the whole step; Trainer divides by nothing more.
         self.model_accepts_loss_kwargs = True
@@ -83,6 +82,7 @@ class GistTrainer(Trainer):
         self._step_counts: list[torch.Tensor] = []
         self._stage_tokens = batches.curriculum.context_tokens
         self._turns_with_known_gist: torch.Tensor | int = 0
+        self._keep_weights: list[float] = []  # of the steps since the last log
 
     def get_train_dataloader(self) -> DataLoader[Batch]:
         """Ready batches, starting after the steps already trained; each process makes its own."""
@@ -172,9 +172,10 @@ class GistTrainer(Trainer):
         if pointing is not None:
             pointed = pointing.loss() / max(1, self._turns_with_known_gist)
             loss = loss + self.pointer_weight * pointed * processes
-        if self.keeping is not None and self._keeps and not self._step_counts:  # once a step
+        if self._keep_weight and not self._step_counts:  # once a step
+            assert self.keeping is not None
             kept = self.keeping.loss(model, self.state.global_step)
-            loss = loss + self.keeping.weight * kept * processes
+            loss = loss + self._keep_weight * kept * processes
         context_tokens = layout.prefix_length - self.num_gists
         others = torch.stack([pointed, kept]).detach()
         self._step_counts.append(
@@ -183,11 +184,9 @@ class GistTrainer(Trainer):
         return (loss, {"logits": logits}) if return_outputs else loss
 
     @property
-    def _keeps(self) -> bool:
-        """Whether this step's loss has that of ordinary text in it."""
-        curriculum = self.batches.curriculum
-        long_enough = curriculum.context_tokens >= self.keep_from_tokens
-        return self.keeping is not None and curriculum.trains_all_tasks and long_enough
+    def _keep_weight(self) -> float:
+        """Of ordinary text in this step's loss."""
+        return 0.0 if self.keeping is None else self.batches.curriculum.keep_weight
 
     def end_of_step(self) -> bool:
         """Count the step over all processes, and tell the curriculum of its exact answers.
@@ -197,7 +196,8 @@ class GistTrainer(Trainer):
         """
         counted = self.accelerator.gather(torch.stack(self._step_counts)).cpu()
         self._step_counts.clear()
-        counting = (bool(self.pointer_weight), self._keeps)
+        counting = (bool(self.pointer_weight), bool(self._keep_weight))
+        self._keep_weights.append(self._keep_weight)
         observed = self.tally.observe(counted, self.batches.share, counting)
         self._stage_tokens = self.batches.curriculum.context_tokens
         return self.batches.curriculum.observe(observed)
@@ -206,6 +206,9 @@ class GistTrainer(Trainer):
         """Add what only this trainer knows to a log entry."""
         if "loss" in logs and (counted := self.tally.window()):
             logs |= {"context_tokens": float(self._stage_tokens), **counted}
+            if "keep_loss" in counted and self.batches.config.training.keep_rise_steps:
+                logs["keep_weight"] = fmean(self._keep_weights)
+            self._keep_weights.clear()
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

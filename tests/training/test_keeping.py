@@ -152,17 +152,13 @@ def test_the_parts_of_all_processes_are_the_whole(
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
-    alone = Keeping(1.0, text, base.num_text_tokens)
+    alone = Keeping(text, base.num_text_tokens)
     wholes = [alone.loss(model, step).item() for step in range(4)]
     assert wholes[3] == wholes[0] > 0, "after the last window comes the first"
     assert len(set(wholes)) == 3
     for step, whole in enumerate(wholes):
         parts = [
-            float(
-                Keeping(1.0, text, base.num_text_tokens, Share(1, rank, processes)).loss(
-                    model, step
-                )
-            )
+            float(Keeping(text, base.num_text_tokens, Share(1, rank, processes)).loss(model, step))
             for rank in range(processes)
         ]
         assert sum(parts) == pytest.approx(whole, rel=1e-5)
@@ -184,7 +180,7 @@ def test_only_a_models_own_logits_wait_for_the_backward_pass(
         waiting.append(tensor.untyped_storage().nbytes())  # of a view: of what it is a part of
         return tensor
 
-    kept = Keeping(1.0, text, base.num_text_tokens)
+    kept = Keeping(text, base.num_text_tokens)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = kept.loss(model, 0)
     row_bytes = 4 * LENGTH * base.num_text_tokens
@@ -237,7 +233,7 @@ def test_what_is_to_be_kept_is_the_base_models_to_the_bit(
         if weight.requires_grad:
             torch.nn.init.normal_(weight, std=0.1)
     model.train()
-    kept = Keeping(1.0, text, base.num_text_tokens)
+    kept = Keeping(text, base.num_text_tokens)
     for _ in range(2):
         found = kept._base_logits(model, text)
         assert torch.equal(
@@ -407,8 +403,30 @@ def test_it_never_counts_while_some_tasks_are_alone(tiny_base: Path, tmp_path: P
     assert ["keep_loss" in row for row in metrics(tmp_path)] == [False, False, True, True]
 
 
-def test_from_when_nothing_counts_is_refused() -> None:
-    config = TrainConfig.model_validate({"training": {"keep_from_tokens": 64}})
+def test_its_weight_rises_from_the_stage_that_is_named_and_goes_on_rising_after_a_resume(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    rising = {"keep_weight": 2.0, "keep_from_tokens": 160, "keep_rise_steps": 2, "save_steps": 4}
+    train(staged(tiny_base, **rising), tmp_path / "whole", device="cpu")
+    whole, without = metrics(tmp_path / "whole"), metrics(train_without(tiny_base, tmp_path))
+    assert [row.get("keep_weight") for row in whole] == [None] * 3 + [1.0, 2.0, 2.0]
+    added = whole[3]["loss"] - without[3]["loss"]
+    assert added == pytest.approx(1.0 * whole[3]["keep_loss"], rel=1e-4)
+    shutil.copytree(tmp_path / "whole" / "checkpoint-4", tmp_path / "cut" / "checkpoint-4")
+    train(staged(tiny_base, **rising), tmp_path / "cut", device="cpu")
+    cut = metrics(tmp_path / "cut")
+    assert [row["step"] for row in cut] == [5, 6]
+    assert [row["keep_weight"] for row in cut] == [2.0, 2.0]
+    assert [row["loss"] for row in cut] == [row["loss"] for row in whole[4:]]
+
+
+def train_without(base: Path, folder: Path) -> Path:
+    return train(staged(base), folder / "without", device="cpu")
+
+
+@pytest.mark.parametrize("field", ["keep_from_tokens", "keep_rise_steps"])
+def test_from_when_nothing_counts_is_refused(field: str) -> None:
+    config = TrainConfig.model_validate({"training": {field: 64}})
     with pytest.raises(UsageError, match=r"has no weight; pass --training.keep-weight 10"):
         require_keepable(config)
 
