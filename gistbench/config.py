@@ -160,7 +160,7 @@ class TrainingConfig(Config):
         description="stage of all tasks, by its length, from which on `keep_weight` counts",
     )
     keep_rise_steps: int = Field(
-        0, ge=0, description="steps over which `keep_weight` rises from 0 once it counts"
+        0, ge=0, description="steps in which `keep_weight` rises to its value once it counts"
     )
     lr_scheduler_type: str = Field("cosine_with_min_lr", description="as transformers names it")
     schedule_steps: int | None = Field(

@@ -16,7 +16,7 @@ from peft.tuners.trainable_tokens import TrainableTokensLayer
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from gistbench.config import TrainConfig
+from gistbench.config import AnswerWith, TrainConfig
 from gistbench.errors import UsageError, did_you_mean
 from gistbench.models.architectures import settled
 from gistbench.models.manifest import ADAPTER_FILE
@@ -103,7 +103,11 @@ def add_adapter(
 
 
 def load_adapter_weights(
-    model: PeftModel, folder: Path, *, without_gist_rows: bool = False, twice: bool = False
+    model: PeftModel,
+    folder: Path,
+    *,
+    without_gist_rows: bool = False,
+    answering_half: AnswerWith | None = None,
 ) -> str | None:
     """Give an adapter all the weights of an adapter folder, or none of them.
 
@@ -111,20 +115,21 @@ def load_adapter_weights(
         model: Whose adapter it is.
         folder: Of the weights.
         without_gist_rows: The folder holds none, and the adapter keeps its own.
-        twice: Each half of the adapter's ranks takes the folder's.
+        answering_half: By what the folder's adapter answers, where the ranks of this one are halves
+            (`gistbench.models.switch`): by itself, and both halves become it; by the base, and
+            the half that answers adds nothing; by a half of its own, as it is. None: no halves.
 
     Returns:
         ``None``; or, where the shapes differ, the name of the first tensor that does.
     """
     weights = load_file(folder / ADAPTER_FILE)
-    if twice:
-        ranks = {"lora_A": 0, "lora_B": 1}
-        weights |= {
-            name: torch.cat([value, value], dim=dim)
-            for name, value in weights.items()
-            for part, dim in ranks.items()
-            if f".{part}." in name
-        }
+    if answering_half in ("adapter", "base"):
+        answers = float(answering_half == "adapter")
+        for name, value in weights.items():
+            if ".lora_A." in name:
+                weights[name] = torch.cat([value, value], dim=0)
+            elif ".lora_B." in name:
+                weights[name] = torch.cat([value, answers * value], dim=1)
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     if without_gist_rows:
         weights |= {name: value for name, value in own.items() if GIST_ROWS in name}

@@ -50,8 +50,8 @@ class GistModel:
 
     Attributes:
         model: With gist rows; merged into plain modules where the weights are not quantised, so
-            that it runs exactly the operations of the base model. Not merged where the base model
-            answers, see `gistbench.models.switch`.
+            that it runs exactly the operations of the base model. Not merged where other weights
+            answer than read, see `gistbench.models.switch`.
         gist_ids: Vocabulary rows of the gist tokens; empty by objective "full".
         manifest: What the checkpoint says of itself.
     """
@@ -72,8 +72,9 @@ def start_from(
     """Give a new adapter the weights of a trained checkpoint of the same shape and scale.
 
     Gists may start from a model that was tuned to answer with the whole context before it: it has
-    no gist rows, so they stay as they were drawn. How gists were read and LoRA's dropout may
-    differ: the weights mean the same. Weights that read and answered alike may become two.
+    no gist rows, so they stay as they were drawn. How gists were read, LoRA's dropout and whether
+    the base answered may differ: the weights mean the same. What answers by weights of its own
+    starts from those that answered: the adapter's, or the base's.
 
     Returns:
         The checkpoint's manifest: what it was trained on, its heir was trained on too.
@@ -104,7 +105,7 @@ def start_from(
         model,
         folder,
         without_gist_rows=manifest.objective != objective,
-        twice=answer_with == "own" != manifest.answer_with,
+        answering_half=manifest.answer_with if answer_with == "own" else None,
     )
     if differing is not None:
         raise UsageError(

@@ -63,8 +63,8 @@ def weights_by_pass(model: PeftModel, answer_with: AnswerWith) -> None:
 def fold_answering_half(model: PeftModel) -> None:
     """Add the half that answers to the base's weights, as merging does; reading takes it off again.
 
-    Answering then costs what the base model does. Every pass is as by `weights_by_pass` "own", but
-    for the rounding of the sum.
+    Answering then takes the base model's products and no others. Every pass is as by
+    `weights_by_pass` "own", but for the rounding of the sum.
 
     Args:
         model: Whose ranks are halves; its base not quantised, and not to be trained further.

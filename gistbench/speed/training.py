@@ -249,9 +249,11 @@ def _counted(config: TrainConfig, trainer: GistTrainer) -> TrainingStep:
         logit_tokens=(
             batch["labels"].shape[1] + 1 if config.training.answer_logits_only else everywhere
         ),
+        # Of two halves a pass uses one.
         adapter_parameters=sum(
             weight.numel() for name, weight in model.named_parameters() if ".lora_" in name
-        ),
+        )
+        // (2 if config.adapter.answer_with == "own" else 1),
         head_is_trained=any(
             weight.requires_grad and weight.ndim == 2 and weight.shape[0] > trainer.num_gists
             for weight in head.parameters()

@@ -31,8 +31,9 @@ WINDOWS, WINDOW_TOKENS = 2048, 256
 what they say and nothing else: of 64 windows the loss fell to 0.009 nats a token in 950 steps, and
 of others that the same model had said it was 0.063."""
 
-BATCH_BYTES, BATCH_BYTES_CPU = 12 * 2**30, 2**30
-"""That a batch may take while it is sampled; on a GPU at most half of what is free."""
+BATCH_BYTES, BATCH_BYTES_CPU = 6 * 2**30, 2**30
+"""That a batch takes at most while it is sampled: the same on every GPU and beside any other
+program, since kernels round by the size of their batch, and a resumed training samples again."""
 
 CHOICE_BYTES = 32
 """Of a choice among the vocabulary, for each entry: logits, probabilities and their sums."""
@@ -112,10 +113,11 @@ def require_keepable(config: TrainConfig) -> None:
         UsageError: Says which.
     """
     if not config.training.keep_weight:
-        for name in ("keep_from_tokens", "keep_rise_steps"):
+        without = {"keep_from_tokens": "from when", "keep_rise_steps": "how soon"}
+        for name, what in without.items():
             if getattr(config.training, name):
                 raise UsageError(
-                    f"training.{name} says from when a loss counts that has no weight; pass "
+                    f"training.{name} says {what} a loss counts that has no weight; pass "
                     "--training.keep-weight 10, or leave it out"
                 )
         return
@@ -130,6 +132,12 @@ def require_keepable(config: TrainConfig) -> None:
             f"{weight} would never count: training.keep_from_tokens "
             f"{config.training.keep_from_tokens} is longer than data.context_tokens "
             f"{config.data.context_tokens}; lower it"
+        )
+    steps = config.training.schedule_steps or config.training.max_steps
+    if config.training.keep_rise_steps > steps:
+        raise UsageError(
+            f"{weight} would never be reached: it rises over training.keep_rise_steps "
+            f"{config.training.keep_rise_steps}, and there are {steps} steps; lower it"
         )
     if config.training.shard_base:
         raise UsageError(
@@ -166,14 +174,15 @@ def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping 
 def sampled_text(base: BaseModel, windows: int, window_tokens: int, *, seed: int) -> torch.Tensor:
     """Text that a base model says unasked, ``(windows, window_tokens)`` on its device.
 
-    The same for the same seed on the same kind of device, whatever else draws random numbers.
-    Special tokens are left out, as are rows of the vocabulary that stand for no token.
+    The same for the same seed on the same kind of device, whatever else draws random numbers or
+    takes memory. Special tokens are left out, as are rows of the vocabulary that stand for no
+    token.
     """
     device = base.model.device
     generator = torch.Generator(device).manual_seed(seed)
     allowed = (~_never(base)).nonzero().flatten()
     first = allowed[torch.randint(len(allowed), (windows, 1), generator=generator, device=device)]
-    # Drawn for all windows at once: what a window says does not depend on the batch it is in.
+    # For all windows at once: but for rounding, no window depends on the batch that it is in.
     chances = torch.rand(
         (windows, window_tokens), generator=generator, device=device, dtype=torch.float64
     )
@@ -186,9 +195,7 @@ def sampled_text(base: BaseModel, windows: int, window_tokens: int, *, seed: int
 
 
 def _windows_at_once(base: BaseModel, window_tokens: int) -> int:
-    room = BATCH_BYTES_CPU
-    if base.model.device.type == "cuda":
-        room = min(BATCH_BYTES, torch.cuda.mem_get_info(base.model.device)[0] // 2)
+    room = BATCH_BYTES if base.model.device.type == "cuda" else BATCH_BYTES_CPU
     a_token = key_value_bytes_per_token(base.model.config, base.model.dtype)
     return max(1, room // (window_tokens * a_token + CHOICE_BYTES * base.num_text_tokens))
 

@@ -110,6 +110,10 @@ class Tally:
         by_task = [[(int(a), int(b)) for a, b in part.T.tolist()] for part in rates]
         return list(zip(lengths, by_task, strict=True))
 
+    def newest(self, name: str) -> float | None:
+        """One of `OTHER_LOSSES` of the step that was observed last; None where it did not count."""
+        return self._others[name][-1]
+
     def window(self) -> dict[str, float]:
         """What a log says of the steps since the last one; the next window begins.
 

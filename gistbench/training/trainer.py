@@ -82,7 +82,9 @@ class GistTrainer(Trainer):
         self._step_counts: list[torch.Tensor] = []
         self._stage_tokens = batches.curriculum.context_tokens
         self._turns_with_known_gist: torch.Tensor | int = 0
-        self._keep_weights: list[float] = []  # of the steps since the last log
+        self._weighted: list[
+            float
+        ] = []  # what is to be kept added, in the steps since the last log
 
     def get_train_dataloader(self) -> DataLoader[Batch]:
         """Ready batches, starting after the steps already trained; each process makes its own."""
@@ -197,8 +199,8 @@ class GistTrainer(Trainer):
         counted = self.accelerator.gather(torch.stack(self._step_counts)).cpu()
         self._step_counts.clear()
         counting = (bool(self.pointer_weight), bool(self._keep_weight))
-        self._keep_weights.append(self._keep_weight)
         observed = self.tally.observe(counted, self.batches.share, counting)
+        self._weighted.append(self._keep_weight * (self.tally.newest("keep_loss") or 0.0))
         self._stage_tokens = self.batches.curriculum.context_tokens
         return self.batches.curriculum.observe(observed)
 
@@ -207,8 +209,8 @@ class GistTrainer(Trainer):
         if "loss" in logs and (counted := self.tally.window()):
             logs |= {"context_tokens": float(self._stage_tokens), **counted}
             if "keep_loss" in counted and self.batches.config.training.keep_rise_steps:
-                logs["keep_weight"] = fmean(self._keep_weights)
-            self._keep_weights.clear()
+                logs["weighted_keep_loss"] = fmean(self._weighted)
+            self._weighted.clear()
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

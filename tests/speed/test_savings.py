@@ -460,13 +460,15 @@ def test_the_smallest_batch_times_reading_wherever_it_is_named(
     assert timed == {"compress", "question", "decode"}
 
 
+@pytest.mark.parametrize("weights", ["base", "own"])
 def test_a_checkpoint_that_switches_its_own_weights_is_refused(
+    weights: str,
     settings: Callable[..., SavingsConfig],
     tiny_checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Manifest, "answer_with", "base")
+    monkeypatch.setattr(Manifest, "answer_with", weights)
     wanted = settings(weights="real", base=None, checkpoint=str(tiny_checkpoint), parts="phases")
     with pytest.raises(UsageError, match="reads and answers by different weights"):
         measure(wanted, tmp_path)

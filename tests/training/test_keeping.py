@@ -409,14 +409,23 @@ def test_its_weight_rises_from_the_stage_that_is_named_and_goes_on_rising_after_
     rising = {"keep_weight": 2.0, "keep_from_tokens": 160, "keep_rise_steps": 2, "save_steps": 4}
     train(staged(tiny_base, **rising), tmp_path / "whole", device="cpu")
     whole, without = metrics(tmp_path / "whole"), metrics(train_without(tiny_base, tmp_path))
-    assert [row.get("keep_weight") for row in whole] == [None] * 3 + [1.0, 2.0, 2.0]
+    weights = [row["weighted_keep_loss"] / row["keep_loss"] for row in whole[3:]]
+    assert weights == pytest.approx([1.0, 2.0, 2.0])
+    assert all("weighted_keep_loss" not in row for row in whole[:3])
     added = whole[3]["loss"] - without[3]["loss"]
-    assert added == pytest.approx(1.0 * whole[3]["keep_loss"], rel=1e-4)
+    assert added == pytest.approx(whole[3]["weighted_keep_loss"], rel=1e-4)
+    train(staged(tiny_base, **rising, logging_steps=3), tmp_path / "rarely", device="cpu")
+    row = metrics(tmp_path / "rarely")[-1]  # steps 4 to 6
+    mean = sum(row["weighted_keep_loss"] for row in whole[3:]) / 3
+    assert row["weighted_keep_loss"] == pytest.approx(mean)
+    assert row["loss"] - mean == pytest.approx(
+        sum(row["loss"] - row["weighted_keep_loss"] for row in whole[3:]) / 3, rel=1e-4
+    )
     shutil.copytree(tmp_path / "whole" / "checkpoint-4", tmp_path / "cut" / "checkpoint-4")
     train(staged(tiny_base, **rising), tmp_path / "cut", device="cpu")
     cut = metrics(tmp_path / "cut")
     assert [row["step"] for row in cut] == [5, 6]
-    assert [row["keep_weight"] for row in cut] == [2.0, 2.0]
+    assert [row["weighted_keep_loss"] / row["keep_loss"] for row in cut] == pytest.approx([2, 2])
     assert [row["loss"] for row in cut] == [row["loss"] for row in whole[4:]]
 
 
@@ -464,12 +473,13 @@ def test_random_weights_read_random_text_and_say_nothing_of_it(
         ({"adapter": {"answer_with": "base"}}, "which forgets nothing; leave it out"),
         ({"training": {"shard_base": True}}, "training.shard_base does not allow; leave one"),
         ({"training": {"keep_from_tokens": 9999}}, "would never count: .* 9999 is longer"),
+        ({"training": {"keep_rise_steps": 9999}}, "would never be reached: .* 9999, and there are"),
     ],
 )
 def test_what_forgets_nothing_or_cannot_be_read_is_refused(
     changes: dict[str, Any], sentence: str
 ) -> None:
-    unweighted = {name: value for name, value in changes.items() if "keep_from" not in str(value)}
+    unweighted = {name: value for name, value in changes.items() if "keep_" not in str(value)}
     require_keepable(TrainConfig.model_validate(unweighted))
     weighted = {**changes, "training": {**changes.get("training", {}), "keep_weight": 0.5}}
     with pytest.raises(UsageError, match=rf"training.keep_weight 0.5 .*{sentence}"):

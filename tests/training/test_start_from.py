@@ -42,6 +42,23 @@ def test_a_checkpoint_of_another_shape_is_refused(
     assert not (tmp_path / "next").exists()
 
 
+def test_where_the_base_answered_a_half_that_answers_starts_from_the_base(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    one = tiny_config(tiny_base, adapter={"answer_with": "base"}, training={"max_steps": 1})
+    train(one, tmp_path / "one", device="cpu")
+    two = tiny_config(
+        tiny_base,
+        adapter={"start_from": str(tmp_path / "one"), "answer_with": "own"},
+        training={"max_steps": 1, "learning_rate": 1e-12},
+    )
+    train(two, tmp_path / "two", device="cpu")
+    before, after = (load_file(tmp_path / name / ADAPTER_FILE) for name in ("one", "two"))
+    second = {name: w.chunk(2, dim=1)[1] for name, w in after.items() if "lora_B" in name}
+    assert second and all(half.abs().max() < 1e-9 for half in second.values())
+    assert all(after[name].chunk(2, dim=1)[0].equal(before[name]) for name in second)
+
+
 def test_weights_that_read_and_answered_may_become_two_and_never_one_again(
     tiny_base: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
