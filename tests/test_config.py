@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gistbench.config import DataConfig, RunConfig, TrainConfig
 from gistbench.config_files import load_preset, load_yaml, merge, preset_names, validate
 from gistbench.errors import UsageError
+from gistbench.models.architectures import settled
 from gistbench.training import focus
+
+PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -21,7 +25,7 @@ def test_every_preset_is_a_valid_configuration(name: str) -> None:
 
 
 def test_the_seed_recipe_is_the_seeds() -> None:
-    """The table of shared/spec/mission.md, setting by setting."""
+    """Setting by setting."""
     config = validate(TrainConfig, load_preset("gist-global-10"), "preset")
     assert (config.base.name, config.base.quantization) == ("llama-3-8b", "nf4")
     assert config.adapter.num_gists == 10
@@ -41,6 +45,18 @@ def test_the_fair_upper_bound_differs_from_the_gist_recipe_in_its_objective_alon
     assert full["objective"] == "full"
 
 
+def test_the_recipe_for_one_gist_is_what_the_published_training_ran() -> None:
+    log = (PUBLISHED / "recipe" / "one-gist" / "training.md").read_text(encoding="utf-8")
+    ran = validate(TrainConfig, yaml.safe_load(log.split("```yaml")[1].split("```")[0]), "log")
+    preset = validate(TrainConfig, load_preset("gist-1"), "preset")
+    preset = settled(preset, "llama")
+    for part in ("base", "adapter", "data", "training"):
+        ours, theirs = getattr(preset, part).model_dump(), getattr(ran, part).model_dump()
+        differing = {name for name in ours if ours[name] != theirs[name]}
+        # How many prepare the samples, when a state is saved, and which kernels compute.
+        assert differing <= {"num_workers", "save_steps", "save_total_limit", "use_liger_kernel"}
+
+
 def test_as_many_tasks_may_be_mixed_as_rows_can_be_divided_among() -> None:
     """`data.focus` gives each at least one of so many rows."""
     most = focus.SLOTS
@@ -52,7 +68,7 @@ def test_as_many_tasks_may_be_mixed_as_rows_can_be_divided_among() -> None:
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'gist-10'"):
-        load_preset("gist-1O")
+        load_preset("gst-10")
 
 
 def write(folder: Path, text: str) -> Path:

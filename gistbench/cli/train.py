@@ -33,7 +33,7 @@ def train(
 
     Args:
         overrides: Fields of the configuration.
-        preset: Name of a shipped configuration (gist-10, full-10, gist-global-10).
+        preset: Name of a shipped configuration (gist-10, gist-1, full-10, gist-global-10).
         config: A YAML file with the same fields.
         output: Folder of the run (default: checkpoints/NAME). An unfinished run there goes on.
         device: Where to train.

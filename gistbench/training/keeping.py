@@ -7,7 +7,9 @@ Models", arXiv 2305.17888): from a random token, a few tokens greedily, the rest
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from gistbench.models.decode import continue_layout, no_context
 from gistbench.models.loading import BaseModel, key_value_bytes_per_token
 from gistbench.models.random_weights import random_ids
 from gistbench.models.switch import base_weights
-from gistbench.training.forgetting import text_logits
+from gistbench.training.forgetting import Progress, text_logits
 from gistbench.training.share import Share
 
 WINDOWS, WINDOW_TOKENS = 2048, 256
@@ -146,13 +148,20 @@ def require_keepable(config: TrainConfig) -> None:
         )
 
 
-def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping | None:
+def keeping_of(
+    config: TrainConfig,
+    base: BaseModel,
+    launch: Launch,
+    *,
+    progress: Progress = lambda done, total: None,
+) -> Keeping | None:
     """What a training is to keep, or None where its weight is 0; no random state changes.
 
     Args:
         config: Of the training.
         base: Before anything is added to it: what it says is what is to be kept.
         launch: Of this process.
+        progress: As `sampled_text` takes it.
     """
     if not config.training.keep_weight:
         return None
@@ -163,7 +172,7 @@ def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping 
         drawn = random_ids(windows * num_tokens, base.num_text_tokens, seed)
         text = torch.tensor(drawn, device=base.model.device).view(windows, num_tokens)
     else:
-        text = sampled_text(base, windows, num_tokens, seed=seed)
+        text = sampled_text(base, windows, num_tokens, seed=seed, progress=progress)
     if launch.processes > 1:  # kernels of two devices may round a choice apart
         text = broadcast(text)
     share = Share(rank=launch.rank, processes=launch.processes)
@@ -171,12 +180,26 @@ def keeping_of(config: TrainConfig, base: BaseModel, launch: Launch) -> Keeping 
 
 
 @torch.no_grad()
-def sampled_text(base: BaseModel, windows: int, window_tokens: int, *, seed: int) -> torch.Tensor:
+def sampled_text(
+    base: BaseModel,
+    windows: int,
+    window_tokens: int,
+    *,
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> torch.Tensor:
     """Text that a base model says unasked, ``(windows, window_tokens)`` on its device.
 
     The same for the same seed on the same kind of device, whatever else draws random numbers or
     takes memory. Special tokens are left out, as are rows of the vocabulary that stand for no
     token.
+
+    Args:
+        base: With nothing added to it.
+        windows: To sample.
+        window_tokens: Of each.
+        seed: Of the choices.
+        progress: Told of tokens sampled, and of how many there will be. On a CPU it is a wait.
     """
     device = base.model.device
     generator = torch.Generator(device).manual_seed(seed)
@@ -188,10 +211,17 @@ def sampled_text(base: BaseModel, windows: int, window_tokens: int, *, seed: int
     )
     batch = _windows_at_once(base, window_tokens)
     parts = zip(torch.split(first, batch), torch.split(chances, batch), strict=True)
-    text = torch.cat([_said(base, ids, drawn) for ids, drawn in parts])
+    text: list[torch.Tensor] = []
+    for ids, drawn in parts:
+        before = sum(part.numel() for part in text)
+        text.append(_said(base, ids, drawn, partial(_further, progress, before, chances.numel())))
     if device.type == "cuda":
         torch.cuda.empty_cache()  # keys and values that the training itself never holds
-    return text
+    return torch.cat(text)
+
+
+def _further(progress: Progress, before: int, total: int, done: int) -> None:
+    progress(before + done, total)
 
 
 def _windows_at_once(base: BaseModel, window_tokens: int) -> int:
@@ -200,7 +230,9 @@ def _windows_at_once(base: BaseModel, window_tokens: int) -> int:
     return max(1, room // (window_tokens * a_token + CHOICE_BYTES * base.num_text_tokens))
 
 
-def _said(base: BaseModel, ids: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
+def _said(
+    base: BaseModel, ids: torch.Tensor, chances: torch.Tensor, done: Callable[[int], None]
+) -> torch.Tensor:
     """What follows first tokens ``(windows, 1)``, by a number from 0 to 1 for each token."""
     windows, window_tokens = chances.shape
     never = _never(base)
@@ -224,6 +256,7 @@ def _said(base: BaseModel, ids: torch.Tensor, chances: torch.Tensor) -> torch.Te
             at = chances[:, place : place + 1] * below[:, -1:]
             ids = torch.searchsorted(below, at, right=True)
         text.append(ids)
+        done(windows * len(text))
     return torch.cat(text, dim=1)
 
 

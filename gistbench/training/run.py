@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from accelerate import PartialState
 from rich.console import Console
+from rich.progress import Progress
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
@@ -37,7 +38,7 @@ from gistbench.training.checks import (
 )
 from gistbench.training.curriculum import Curriculum
 from gistbench.training.data import SampleBatches
-from gistbench.training.keeping import keeping_of, require_keepable
+from gistbench.training.keeping import Keeping, keeping_of, require_keepable
 from gistbench.training.kernels import PACKAGE, fused_kernels, with_kernels, without_casts
 from gistbench.training.log import TrainingLog
 from gistbench.training.room import check_room
@@ -112,9 +113,7 @@ def _train(
     config = with_kernels(config, base.model.config, device)
     require_layers(config, base.model.config.num_hidden_layers)
     supervised = check_room(config, base)
-    if config.training.keep_weight:
-        console.print("sampling ordinary text from the base model", highlight=False)
-    keeping = keeping_of(config, base, launch)
+    keeping = _keeping(config, base, launch, console)
     gist_ids: tuple[int, ...] = ()
     if config.num_gists:
         gist_ids = add_gist_rows(base.model, config.num_gists, seed=config.training.seed)
@@ -251,6 +250,22 @@ def _device_name(device: str, launch: Launch) -> str:
         if device == "cuda"
         else f"{name}, {launch.processes} processes"
     )
+
+
+def _keeping(
+    config: TrainConfig, base: BaseModel, launch: Launch, console: Console
+) -> Keeping | None:
+    if not config.training.keep_weight:
+        return None
+    console.print("sampling ordinary text from the base model", highlight=False)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        tokens = bar.add_task("tokens", total=None)
+        return keeping_of(
+            config,
+            base,
+            launch,
+            progress=lambda done, total: bar.update(tokens, completed=done, total=total),
+        )
 
 
 def _base(config: TrainConfig, place: str) -> BaseModel:

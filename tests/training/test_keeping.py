@@ -246,9 +246,13 @@ def test_what_is_to_be_kept_is_the_base_models_to_the_bit(
 def test_what_a_window_says_does_not_depend_on_its_batch(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told: list[tuple[int, int]] = []
     together = sampled_text(base, 12, LENGTH, seed=0)
     monkeypatch.setattr(keeping, "BATCH_BYTES_CPU", 1)
-    assert torch.equal(sampled_text(base, 12, LENGTH, seed=0), together)
+    apart = sampled_text(base, 12, LENGTH, seed=0, progress=lambda *now: told.append(now))
+    assert torch.equal(apart, together)
+    assert told == sorted(told) and len(told) == 12 * (LENGTH - 1)
+    assert told[-1] == (12 * LENGTH, 12 * LENGTH)
 
 
 def test_no_window_comes_twice_within_a_training_of_500_steps(

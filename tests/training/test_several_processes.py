@@ -57,8 +57,8 @@ def dying(self):
 
 sampled_text = keeping.sampled_text
 
-def sampling(base, windows, window_tokens, *, seed):
-    return sampled_text(base, windows, window_tokens, seed=seed + int(rank))
+def sampling(base, windows, window_tokens, *, seed, **others):
+    return sampled_text(base, windows, window_tokens, seed=seed + int(rank), **others)
 
 Curriculum.observe, trainer.GistTrainer.end_of_step = writing, dying
 keeping.sampled_text = sampling
