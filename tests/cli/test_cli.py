@@ -408,7 +408,7 @@ REFUSALS: dict[str, tuple[list[Any], str]] = {
     "no checkpoint": (["run"], "needs a gist checkpoint; pass --checkpoint"),
     "no tuned checkpoint": (["run", "--models", "full-tuned"], "pass --tuned-checkpoint"),
     "objective": (["train", "--objective", "fulll"], "fulll"),
-    "preset": (["train", "--preset", "gist-1O"], "did you mean 'gist-10'?"),
+    "preset": (["train", "--preset", "gst-10"], "did you mean 'gist-10'?"),
     "preset of plan": (["plan", "--preset", "gist-globl-10"], "did you mean 'gist-global-10'?"),
     "both": (["train", "--preset", "gist-10", "--config", "a.yaml"], "give one of them"),
     "no such file": (["train", "--config", "none.yaml"], "cannot read none.yaml: no such file"),
