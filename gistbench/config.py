@@ -29,7 +29,7 @@ GistView = Literal["context", "segments"]
 """What each gist token reads: the whole context, or one of as many equal parts as there are."""
 
 AnswerWith = Literal["adapter", "own", "base"]
-"""What answers from the gists: the weights that wrote them, or the base model's own."""
+"""What answers from gists: the weights that wrote them, others beside those, or the base's own."""
 
 
 class Config(BaseModel):

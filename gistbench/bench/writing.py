@@ -82,7 +82,7 @@ def _weights_notes(gist: Manifest | None) -> tuple[str, ...]:
     if gist is None or gist.answer_with == "adapter":
         return ()
     answering = {
-        "own": "a LoRA of their own answers",
+        "own": "a second LoRA in it answers",
         "base": "the base model's own weights answer",
     }[gist.answer_with]
     return (

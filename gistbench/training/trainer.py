@@ -82,9 +82,8 @@ class GistTrainer(Trainer):
         self._step_counts: list[torch.Tensor] = []
         self._stage_tokens = batches.curriculum.context_tokens
         self._turns_with_known_gist: torch.Tensor | int = 0
-        self._weighted: list[
-            float
-        ] = []  # what is to be kept added, in the steps since the last log
+        # What ordinary text added to the loss, in each step since the last log.
+        self._weighted: list[float] = []
 
     def get_train_dataloader(self) -> DataLoader[Batch]:
         """Ready batches, starting after the steps already trained; each process makes its own."""

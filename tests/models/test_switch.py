@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ def trained(folder: Path, seed: int = 0, **adapter: Any) -> tuple[Any, BaseModel
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
     return model.eval(), base, gist_ids
+
+
+saved = partial(save_checkpoint, training_summary="by hand", max_trained_context_tokens=1, tasks=())
 
 
 def answers(model: Any, cache: Any, base: BaseModel, loop: Any = answer) -> list[list[int]]:
@@ -79,17 +83,8 @@ def test_a_checkpoint_says_what_answers_and_is_loaded_so(
     tiny_base: Path, as_it_should_be: tuple[Any, list[list[int]]], tmp_path: Path
 ) -> None:
     model, base, gist_ids = trained(tiny_base)
-    saved = save_checkpoint(
-        model,
-        base,
-        tiny_config(tiny_base, adapter={"answer_with": "base"}),
-        gist_ids,
-        tmp_path,
-        training_summary="by hand",
-        max_trained_context_tokens=1,
-        tasks=(),
-    )
-    assert saved.answer_with == "base"
+    config = tiny_config(tiny_base, adapter={"answer_with": "base"})
+    assert saved(model, base, config, gist_ids, tmp_path).answer_with == "base"
     again = load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu")
     loaded = load_checkpoint(again, tmp_path)
     cache = read_contexts(loaded.model, CONTEXTS, gist_ids=loaded.gist_ids)
@@ -175,18 +170,8 @@ def test_halves_are_loaded_as_they_were_saved(
     tiny_base: Path, tmp_path: Path, quantised: bool
 ) -> None:
     model, base, gist_ids = own(tiny_base)
-    adapter = {"answer_with": "own", "lora_rank": RANK}
-    saved = save_checkpoint(
-        model,
-        base,
-        tiny_config(tiny_base, adapter=adapter),
-        gist_ids,
-        tmp_path,
-        training_summary="by hand",
-        max_trained_context_tokens=1,
-        tasks=(),
-    )
-    assert saved.answer_with == "own"
+    config = tiny_config(tiny_base, adapter={"answer_with": "own", "lora_rank": RANK})
+    assert saved(model, base, config, gist_ids, tmp_path).answer_with == "own"
     weights_by_pass(model, "own")
     again = load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu")
     if quantised:  # whose weights nothing can be added to
