@@ -103,8 +103,20 @@ class DataConfig(Config):
         description="a stage ends after so many steps even if not mastered: one number for each, "
         "the last for all that follow; empty: never",
     )
+    least_accuracy: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="running share of exact answers below which a stage goes on even then",
+    )
     replay: float = Field(0.0, ge=0, lt=1, description="share of steps at an earlier length")
     length_jitter: float = Field(0.0, ge=0, lt=1, description="lengths vary below by this share")
+    position_span: int | None = Field(
+        None,
+        ge=1,
+        description="positions that contexts are spread over, by a gap of drawn length behind a "
+        "drawn sentence; None: no gap",
+    )
     focus: float = Field(
         0.0, ge=0, lt=1, description="share of rows divided among tasks by their wrong answers"
     )

@@ -197,7 +197,7 @@ class Curriculum:
         if own:
             of_step = _summed(map(_summed, own))
             self.recent = [*self.recent, of_step][-WINDOW_STEPS:]
-        if not (own and self._mastered()) and not self._late:
+        if not (own and self._mastered) and not self._late:
             return False
         self.stage, self.recent, self.steps = self.stage + 1, [], 0
         self.focus.new_stage()
@@ -206,17 +206,25 @@ class Curriculum:
     @property
     def _late(self) -> bool:
         bounds = self.config.data.max_stage_steps
-        return bool(bounds) and self.steps >= bounds[min(self.stage, len(bounds) - 1)]
-
-    def _mastered(self) -> bool:
-        if len(self.recent) < MIN_STEPS:
+        if not bounds or self.steps < bounds[min(self.stage, len(bounds) - 1)]:
             return False
+        # What answers nothing at this length learns nothing at the next.
+        return self._share >= self.config.data.least_accuracy
+
+    @property
+    def _mastered(self) -> bool:
+        return len(self.recent) >= MIN_STEPS and self._share >= self.config.data.advance_accuracy
+
+    @property
+    def _share(self) -> float:
+        """Of exact answers in the latest steps of this stage's length; 0 before the first."""
+        if not self.recent:
+            return 0.0
         exact, seen = _summed(self.recent)
         # Rows that go where answers are wrong say less of how many are right.
         rates = self.focus.rates(WINDOW_STEPS)
         of_tasks = fmean(rates[task] for task in self._trained)
-        share = of_tasks if self.focus.share else exact / seen
-        return share >= self.config.data.advance_accuracy
+        return of_tasks if self.focus.share else exact / seen
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,24 @@ from gistbench.models.prompts import answer_ids, split_prompts, token_span
 from gistbench.models.random_weights import random_ids
 
 IGNORED = -100
+
+GAP_SHARE = 0.5
+"""Of the contexts that are spread over more positions than they have tokens."""
+
+SENTENCE_END = re.compile(r"[.!?]\s")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Positions that a context leaves out.
+
+    Attributes:
+        token: Of the context, the first one behind them.
+        positions: How many.
+    """
+
+    token: int
+    positions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +61,13 @@ class Example:
         context: What the gists read.
         turns: A question and its answer, or several of the same context.
         task: Index of its task in the configuration.
+        gap: Positions that the context leaves out; None: none.
     """
 
     context: list[int]
     turns: tuple[Turn, ...]
     task: int = 0
+    gap: Gap | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -68,6 +90,7 @@ def build_example(
     num_questions: int = 1,
     task_index: int = 0,
     locate: bool = False,
+    position_span: int | None = None,
     split: str = "train",
 ) -> Example:
     """One sample of a task's training split, or of another.
@@ -81,6 +104,7 @@ def build_example(
         num_questions: Asked of its context at most.
         task_index: Kept with the example.
         locate: Find the needle of each turn.
+        position_span: Positions that its context is spread over at most; None: as many as tokens.
         split: Training uses train alone.
 
     Raises:
@@ -119,7 +143,20 @@ def build_example(
         )
         for prompt, turn in zip(prompts, asked, strict=True)
     )
-    return Example(prompts[0].context, turns, task_index)
+    ids = prompts[0].context
+    room = 0 if position_span is None else position_span - len(ids)
+    gap = _gap(tokenizer, context, room, random.Random(f"gap/{task}/{seed}/{index}"))
+    return Example(ids, turns, task_index, gap)
+
+
+def _gap(tokenizer: Any, context: str, room: int, rng: random.Random) -> Gap | None:
+    """At most ``room`` positions behind a sentence, or behind the whole context; often none."""
+    if room < 1 or rng.random() >= GAP_SHARE:
+        return None
+    ends = [match.start() + 1 for match in SENTENCE_END.finditer(context)]
+    end = rng.choice([*ends, len(context)])
+    _, token = token_span(tokenizer, context, end - 1, end)
+    return Gap(token, rng.randint(1, room))
 
 
 RANDOM_QUESTION_TOKENS, RANDOM_ANSWER_TOKENS = 15, 7
@@ -151,8 +188,9 @@ def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, t
         Tensors alone, so that any launcher can move them: ``prefix_ids`` ``(batch, P)``,
         ``prefix_padding`` ``(batch,)``; for all turns, row after row, ``suffix_ids``
         ``(turns, S)``, ``suffix_padding`` and ``owners`` (rows of the prefix) ``(turns,)``,
-        ``labels`` ``(turns, A)`` for the last A slots, ``tasks`` ``(turns,)``, and ``holders``
-        ``(turns, gists)``: whose part of the context holds some of the needle.
+        ``labels`` ``(turns, A)`` for the last A slots, ``tasks`` ``(turns,)``, ``holders``
+        ``(turns, gists)``: whose part of the context holds some of the needle, and ``gaps``
+        ``(batch, 2)``: the first slot of the prefix behind a gap, and its positions, 0 for none.
     """
     prefix, prefix_padding = pad_left([[*item.context, *gist_ids] for item in examples], 0)
     turns = [(row, turn) for row, item in enumerate(examples) for turn in item.turns]
@@ -161,6 +199,7 @@ def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, t
     labels = [[IGNORED] * (longest - len(turn.answer)) + turn.answer for _, turn in turns]
     num_gists = len(gist_ids)
     holders = [holding(len(examples[row].context), num_gists, turn.needle) for row, turn in turns]
+    gaps = [item.gap or Gap(0, 0) for item in examples]
     return {
         "prefix_ids": prefix,
         "prefix_padding": torch.tensor(prefix_padding),
@@ -170,6 +209,12 @@ def collate(examples: Sequence[Example], gist_ids: Sequence[int]) -> dict[str, t
         "labels": torch.tensor(labels),
         "tasks": torch.tensor([examples[row].task for row, _ in turns]),
         "holders": torch.tensor(holders),
+        "gaps": torch.tensor(
+            [
+                (padding + gap.token, gap.positions)
+                for padding, gap in zip(prefix_padding, gaps, strict=True)
+            ]
+        ),
     }
 
 

@@ -137,7 +137,9 @@ def answer_logits(
     if len(batch["owners"]) == num_rows and not apart:
         logits = model(
             input_ids=torch.cat([batch["prefix_ids"], suffix], dim=1),
-            position_ids=layout.joint_positions(suffix.shape[1], suffix.device),
+            position_ids=with_gaps(
+                layout.joint_positions(suffix.shape[1], suffix.device), batch["gaps"]
+            ),
             layout=layout,
             use_cache=False,
             logits_to_keep=kept,
@@ -149,6 +151,22 @@ def answer_logits(
     return answers
 
 
+def with_gaps(positions: torch.Tensor, gaps: torch.Tensor) -> torch.Tensor:
+    """Move what stands before a row's gap away from all that is behind it.
+
+    Rotary phases know differences of positions alone, so the first tokens may stand below 0, and
+    gists, question and answer stay where they are. A short context teaches distances of a long one
+    in this way: Zhu et al., "PoSE: Efficient Context Window Extension of LLMs via Positional
+    Skip-wise Training", 2023 (arXiv 2309.10400).
+
+    Args:
+        positions: Of a pass that begins with the prefix, ``(batch, slots)``.
+        gaps: As `gistbench.training.examples.collate` makes them, ``(batch, 2)``.
+    """
+    slots = torch.arange(positions.shape[1], device=positions.device)
+    return positions - (slots < gaps[:, :1]) * gaps[:, 1:]
+
+
 def _in_two_passes(
     model: Any, batch: Batch, layout: GistLayout, logits_to_keep: int, watching: dict[str, Watch]
 ) -> torch.Tensor:
@@ -157,7 +175,7 @@ def _in_two_passes(
     cache = collecting_cache(reading, _config_of(model).num_hidden_layers)
     model(
         input_ids=prefix,
-        position_ids=reading.prefix_positions(prefix.device),
+        position_ids=with_gaps(reading.prefix_positions(prefix.device), batch["gaps"]),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,

@@ -41,7 +41,26 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
             f"{base.max_positions:,} positions of {config.base.name}; choose --data.context-tokens "
             f"{config.data.context_tokens - (longest - base.max_positions)} or less{more}"
         )
+    _check_span(config, base, longest - config.data.context_tokens)
     return supervised
+
+
+def _check_span(config: TrainConfig, base: BaseModel, behind: int) -> None:
+    """Refuse a span that leaves no gap, or none that the model has positions for."""
+    span, most = config.data.position_span, base.max_positions - behind
+    if span is None:
+        return
+    if config.adapter.gist_view == "segments":
+        raise UsageError(
+            "data.position_span moves contexts away from their gists, and adapter.gist_view "
+            "segments puts each gist behind its own part; leave one of them out"
+        )
+    if not config.data.context_tokens <= span <= most:
+        raise UsageError(
+            f"data.position_span {span:,} must lie between data.context_tokens "
+            f"{config.data.context_tokens:,} and the {most:,} positions that {config.base.name} "
+            "has before gists, question and answer; mend --data.position-span"
+        )
 
 
 def _longest(config: TrainConfig, base: BaseModel) -> tuple[int, int]:

@@ -142,6 +142,16 @@ def test_each_stage_may_have_a_bound_of_its_own_and_the_last_holds_for_the_rest(
         assert taken == [*lasts, 20 - sum(lasts)], bounds
 
 
+def test_a_stage_that_answers_too_little_goes_on_beyond_its_bound() -> None:
+    curriculum = Curriculum(config(max_stage_steps=3, least_accuracy=0.5))
+    assert not any(curriculum.observe([(100, [(0, 8)])]) for _ in range(30))
+    assert not any(curriculum.observe([(50, [(8, 8)])]) for _ in range(30)), "replays say nothing"
+    ends = [curriculum.observe([(100, [(5, 8)])]) for _ in range(8)]
+    assert ends == [False] * 6 + [True, False], "35 of 64 are exact at the seventh"
+    assert curriculum.context_tokens == 200
+    assert not any(curriculum.observe([(100, [(8, 8)])]) for _ in range(30)), "of earlier lengths"
+
+
 @pytest.mark.parametrize("bounds", [0, (3, 0), [-1]])
 def test_a_bound_of_no_step_is_refused(bounds: object) -> None:
     with pytest.raises(ValueError, match="1 step at least"):
