@@ -221,7 +221,7 @@ def line_without_donor(data_file: str | None, count: int | None) -> int | None:
 
 
 def held_out_prose(path: Path | None = None) -> str:
-    """Prose that no training saw: the shipped test split, or a user's own text.
+    """Prose that no training sees: the shipped test split, or a user's own text.
 
     Raises:
         UsageError: The path cannot be read as text.

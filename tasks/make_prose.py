@@ -26,7 +26,7 @@ def make(folder: Path) -> bytes:
         ValueError: An archive's hash is not the recorded one.
     """
     sources = json.loads(SOURCES.read_text(encoding="utf-8"))
-    splits: dict[str, list[dict[str, Any]]] = {"validation": [], "test": []}
+    splits: dict[str, list[dict[str, Any]]] = {"train": [], "validation": [], "test": []}
     for package in sources["packages"]:
         archive = folder / package["archive"]
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()

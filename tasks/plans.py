@@ -69,7 +69,7 @@ class Task:
 TASKS: Mapping[str, Task] = {
     "niah_passkey": Task(),
     "niah_passkey_ko": Task(language="ko"),
-    "niah_passkey_prose": Task(prose=True, trained=False, like="niah_passkey"),
+    "niah_passkey_prose": Task(prose=True, like="niah_passkey"),
     "niah_passkey_wordings": Task(form="wordings", trained=False),
     "niah_stray_number": Task(form="stray"),
     "niah_digits_10": Task(digits=10),

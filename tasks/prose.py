@@ -86,7 +86,7 @@ def shipped(split: str) -> Prose:
     """The excerpts of a split.
 
     Raises:
-        ValueError: ``train``: they are never trained on.
+        ValueError: There is no such split.
     """
     held = json.loads(gzip.decompress(EXCERPTS.read_bytes()))
     if split not in held:

@@ -4,7 +4,7 @@ import gzip
 import importlib.util
 import json
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def _sample(niah: Any, tokenizer: Any, index: int = 0, **changes: Any) -> Any:
 @given(
     context_tokens=st.integers(2500, 6000),
     index=st.integers(0, 10**6),
-    split=st.sampled_from(["validation", "test"]),
+    split=st.sampled_from(["train", "validation", "test"]),
 )
 def test_context_is_exactly_as_long_as_asked(
     niah: Any, byte_tokenizer: Any, context_tokens: int, index: int, split: str
@@ -85,23 +85,43 @@ def test_needles_are_spread_over_the_document(niah: Any, byte_tokenizer: Any) ->
 
 
 def test_the_splits_share_no_sentence(niah: Any) -> None:
-    validation, test = (
+    held = [
         {unit.strip() for unit in niah.prose.shipped(split).units if len(unit) > 40}
-        for split in ("validation", "test")
+        for split in ("train", "validation", "test")
+    ]
+    assert all(held)
+    assert not any(one & other for one, other in combinations(held, 2))
+
+
+def test_training_reads_nobody_who_wrote_for_another_split() -> None:
+    recorded = json.loads((TASKS / "prose_sources.json").read_text(encoding="utf-8"))
+    works = [work for package in recorded["packages"] for work in package["works"]]
+    trained, others = (
+        {work["author"] for work in works if (work["split"] == "train") == own}
+        for own in (True, False)
     )
-    assert validation and test
-    assert not validation & test
+    assert len(trained) == 18 and "Herman Melville" in others
+    assert not trained & others
 
 
-def test_the_prose_is_never_trained_on(niah: Any, byte_tokenizer: Any) -> None:
-    with pytest.raises(ValueError, match="niah_passkey_prose is never trained on"):
-        _sample(niah, byte_tokenizer, split="train")
+def test_training_hides_in_prose_what_it_hides_elsewhere(niah: Any, byte_tokenizer: Any) -> None:
+    """In contexts as short as a curriculum begins with, too: a needle and a sentence or two."""
+    units = {unit.strip() for unit in niah.prose.shipped("train").units}
+    whole = 0
+    for index in range(30):
+        sample = _sample(niah, byte_tokenizer, index, split="train", context_tokens=420)
+        assert len(sample.context.encode()) == 420
+        assert sample.context.count(sample.needle) == 1
+        before = sample.context[: sample.needle_start].rstrip()
+        whole += not before or any(before.endswith(unit) for unit in units)
+    assert whole >= 28, "a sentence may be broken off where no whole one fits"
 
 
 def test_every_work_has_its_source_recorded() -> None:
     held = json.loads(gzip.decompress((TASKS / "prose_en.json.gz").read_bytes()))
     recorded = json.loads((TASKS / "prose_sources.json").read_text(encoding="utf-8"))
-    for split in ("validation", "test"):
+    assert held.keys() == {"train", "validation", "test"}
+    for split in held:
         works = [
             work for package in recorded["packages"] for work in package["works"]
             if work["split"] == split
