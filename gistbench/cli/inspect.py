@@ -102,8 +102,7 @@ def forgetting(
 
     Args:
         checkpoint: Shipped name or folder, of either objective.
-        text: A text file or a folder of them (default: the test split of the prose that ships, never trained
-            on).
+        text: A text file or a folder of them (default: the test split of the prose that ships).
         windows: Parts of the text that are read by both.
         window_tokens: Of each.
         device: Where to run.
