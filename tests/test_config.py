@@ -14,7 +14,7 @@ from gistbench.errors import UsageError
 from gistbench.models.architectures import settled
 from gistbench.training import focus
 
-PUBLISHED = Path(__file__).parents[1] / "results" / "published"
+SHIPPED = Path(__file__).parents[1] / "gistbench" / "checkpoints"
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -45,8 +45,8 @@ def test_the_fair_upper_bound_differs_from_the_gist_recipe_in_its_objective_alon
     assert full["objective"] == "full"
 
 
-def test_the_recipe_for_one_gist_is_what_the_published_training_ran() -> None:
-    log = (PUBLISHED / "recipe" / "one-gist" / "training.md").read_text(encoding="utf-8")
+def test_the_recipe_for_one_gist_is_what_the_shipped_checkpoint_ran() -> None:
+    log = (SHIPPED / "smollm2-135m-gist-1" / "training.md").read_text(encoding="utf-8")
     ran = validate(TrainConfig, yaml.safe_load(log.split("```yaml")[1].split("```")[0]), "log")
     preset = validate(TrainConfig, load_preset("gist-1"), "preset")
     preset = settled(preset, "llama")
