@@ -115,7 +115,7 @@ class DataConfig(Config):
         None,
         ge=1,
         description="positions that contexts are spread over, by a gap of drawn length behind a "
-        "drawn sentence; None: no gap",
+        "drawn sentence, once all tasks are trained; None: no gap",
     )
     focus: float = Field(
         0.0, ge=0, lt=1, description="share of rows divided among tasks by their wrong answers"

@@ -36,6 +36,7 @@ class BatchPlan:
         context_tokens: Length of every context in it.
         batch_size: Samples.
         turns: Indices of tasks in the order in which rows take them; empty: one after the other.
+        position_span: Positions that contexts are spread over; None: as many as tokens.
     """
 
     micro_step: int
@@ -44,6 +45,7 @@ class BatchPlan:
     context_tokens: int
     batch_size: int
     turns: tuple[int, ...] = ()
+    position_span: int | None = None
 
     def task_of(self, row: int) -> int:
         """Index of a row's task."""
@@ -176,7 +178,8 @@ class Curriculum:
             batch_size = max(1, min(training.max_batch_size, filled))
         if data.length_jitter and self.config.weights == "real":
             length -= int(length * data.length_jitter * rng.random())
-        return BatchPlan(micro_step, data.tasks, first_task, length, batch_size, turns)
+        span = data.position_span if self.trains_all_tasks else None
+        return BatchPlan(micro_step, data.tasks, first_task, length, batch_size, turns, span)
 
     def observe(self, step: Sequence[tuple[int, Sequence[tuple[int, int]]]]) -> bool:
         """Record one step's exact answers; say whether the next stage begins.

@@ -160,7 +160,7 @@ def _build_row(tokenizer: Any, config: TrainConfig, plan: BatchPlan, row: int) -
                 num_questions=config.data.questions_per_context,
                 task_index=plan.task_of(row),
                 locate=config.training.pointer_weight > 0,
-                position_span=config.data.position_span,
+                position_span=plan.position_span,
             )
         except DoesNotFitError:
             if draw == draws - 1:

@@ -92,6 +92,18 @@ def test_batches_have_gaps_where_the_configuration_spreads_contexts(
     assert any(bool((batch["gaps"][:, 1] > 0).any()) for batch in rows) == any_gap
 
 
+def test_tasks_that_are_trained_alone_have_no_gaps(tiny_base: Path) -> None:
+    fields = {
+        "tasks": ("niah_passkey", "niah_two_questions"),
+        "first_tasks": ("niah_two_questions",),
+        "position_span": 300,
+    }
+    curriculum = Curriculum(tiny_config(tiny_base, data=fields))
+    assert curriculum.plan(0).position_span is None
+    curriculum.stage = 1
+    assert curriculum.plan(0).position_span == 300
+
+
 def test_a_span_without_room_for_a_gap_is_refused(tiny_base: Path, base: BaseModel) -> None:
     check_room(tiny_config(tiny_base, data={"position_span": 300}), base)
     for span in (159, base.max_positions):
