@@ -94,6 +94,11 @@ class Curriculum:
                 "data.curriculum must rise strictly towards data.context_tokens, got "
                 f"{' '.join(map(str, self.lengths))}; mend --data.curriculum"
             )
+        if self.config.data.least_accuracy and not self.config.data.max_stage_steps:
+            raise UsageError(
+                "data.least_accuracy keeps a stage from ending by its bound, and there is none; "
+                "add --data.max-stage-steps, or leave it out"
+            )
         for name in self.config.data.first_tasks:
             if name not in self.config.data.tasks:
                 raise UsageError(
@@ -211,8 +216,9 @@ class Curriculum:
         bounds = self.config.data.max_stage_steps
         if not bounds or self.steps < bounds[min(self.stage, len(bounds) - 1)]:
             return False
+        least = self.config.data.least_accuracy
         # What answers nothing at this length learns nothing at the next.
-        return self._share >= self.config.data.least_accuracy
+        return not least or (len(self.recent) >= MIN_STEPS and self._share >= least)
 
     @property
     def _mastered(self) -> bool:
@@ -220,13 +226,12 @@ class Curriculum:
 
     @property
     def _share(self) -> float:
-        """Of exact answers in the latest steps of this stage's length; 0 before the first."""
-        if not self.recent:
-            return 0.0
+        """Of exact answers in the latest steps of this stage's length."""
         exact, seen = _summed(self.recent)
-        # Rows that go where answers are wrong say less of how many are right.
+        # Rows that go where answers are wrong say less of how many are right. What a task answered
+        # in shorter contexts says nothing here.
         rates = self.focus.rates(WINDOW_STEPS)
-        of_tasks = fmean(rates[task] for task in self._trained)
+        of_tasks = fmean(rates[task] * self.focus.met[task] for task in self._trained)
         return of_tasks if self.focus.share else exact / seen
 
     def state(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Focus:
         known: Share of exact answers of each task when it was last seen; 0 before.
         slots: Rows of each task in `SLOTS`; empty: all alike.
         steps: Observed since the last division.
+        met: Whether each task was seen since the stage began.
     """
 
     share: float
@@ -37,9 +38,11 @@ class Focus:
     known: list[float] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     steps: int = 0
+    met: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.known = [0.0] * self.num_tasks
+        self.met = [False] * self.num_tasks
 
     @property
     def turns(self) -> tuple[int, ...]:
@@ -56,6 +59,7 @@ class Focus:
     def observe(self, by_task: Sequence[tuple[int, int]]) -> None:
         """Record one step's (exact, seen) of each task, and divide anew when it is time."""
         self.recent = [*self.recent, list(by_task)][-WINDOW_STEPS:]
+        self.met = [met or seen > 0 for met, (_, seen) in zip(self.met, by_task, strict=True)]
         self.steps += 1
         if self.steps < WINDOW_STEPS:
             return
@@ -76,6 +80,7 @@ class Focus:
     def new_stage(self) -> None:
         """Longer contexts begin: rows stay divided as they are until a window of these is full."""
         self.known, self.recent, self.steps = self.rates(), [], 0
+        self.met = [False] * self.num_tasks
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -84,6 +89,7 @@ class Focus:
             "known": self.known,
             "slots": self.slots,
             "steps": self.steps,
+            "met": self.met,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -92,6 +98,7 @@ class Focus:
         self.known = [float(rate) for rate in state.get("known", self.known)]
         self.slots = [int(count) for count in state["slots"]]
         self.steps = int(state["steps"])
+        self.met = [bool(met) for met in state.get("met", [True] * self.num_tasks)]
 
 
 def divide(share: float, rates: Sequence[float]) -> list[int]:

@@ -41,25 +41,44 @@ def check_room(config: TrainConfig, base: BaseModel) -> int:
             f"{base.max_positions:,} positions of {config.base.name}; choose --data.context-tokens "
             f"{config.data.context_tokens - (longest - base.max_positions)} or less{more}"
         )
-    _check_span(config, base, longest - config.data.context_tokens)
+    if config.data.position_span is not None:
+        _check_span(config, base, config.data.position_span, longest - config.data.context_tokens)
     return supervised
 
 
-def _check_span(config: TrainConfig, base: BaseModel, behind: int) -> None:
-    """Refuse a span that leaves no gap, or none that the model has positions for."""
-    span, most = config.data.position_span, base.max_positions - behind
-    if span is None:
-        return
+def _check_span(config: TrainConfig, base: BaseModel, span: int, behind: int) -> None:
+    """Refuse a span that leaves no gap, or a gap that the model cannot have.
+
+    Args:
+        config: Of the training.
+        base: Its base model.
+        span: Positions of a context.
+        behind: Those of gists, question and answer.
+    """
+    if config.weights == "random":
+        raise UsageError(
+            "data.position_span is for what is learned, and random weights learn nothing; leave it "
+            "out"
+        )
     if config.adapter.gist_view == "segments":
         raise UsageError(
             "data.position_span moves contexts away from their gists, and adapter.gist_view "
             "segments puts each gist behind its own part; leave one of them out"
         )
-    if not config.data.context_tokens <= span <= most:
+    fields = base.model.config.to_dict()
+    window = fields.get("sliding_window")
+    # Windows are counted in slots, which a gap does not have.
+    if window is not None and fields.get("use_sliding_window", True) and window < span + behind:
         raise UsageError(
-            f"data.position_span {span:,} must lie between data.context_tokens "
-            f"{config.data.context_tokens:,} and the {most:,} positions that {config.base.name} "
-            "has before gists, question and answer; mend --data.position-span"
+            f"data.position_span {span:,} would let layers of {config.base.name} see further than "
+            f"their {window:,} tokens; leave it out"
+        )
+    most = base.max_positions - behind
+    if not config.data.context_tokens < span <= most:
+        raise UsageError(
+            f"data.position_span {span:,} must be above data.context_tokens "
+            f"{config.data.context_tokens:,} and at most the {most:,} positions that "
+            f"{config.base.name} has before gists, question and answer; mend --data.position-span"
         )
 
 

@@ -223,6 +223,27 @@ def test_with_focus_a_stage_is_mastered_when_the_mean_task_is() -> None:
     assert not any(alike.observe(step) for _ in range(MIN_STEPS))
 
 
+@pytest.mark.parametrize("least", [0.0, 0.5])
+def test_what_a_task_answered_in_shorter_contexts_says_nothing_of_longer_ones(least: float) -> None:
+    """Nor after a resume, nor of a bound that waits for what is answered."""
+    bounds = {"max_stage_steps": (99, 2), "least_accuracy": least} if least else {}
+    curriculum = Curriculum(config(tasks=TASKS, focus=0.5, advance_accuracy=0.9, **bounds))
+    observed(curriculum, (100, 100, 100), MIN_STEPS)
+    assert curriculum.stage == 1
+    two_unmet = [(200, [(8, 8), (0, 0), (0, 0)])]
+    assert not any(curriculum.observe(two_unmet) for _ in range(MIN_STEPS + 3))
+    restored = Curriculum(curriculum.config)
+    restored.restore(json.loads(json.dumps(curriculum.state())))
+    for resumed in (curriculum, restored):
+        assert not resumed.observe([(200, [(0, 0), (0, 0), (0, 0)])])
+        assert resumed.observe([(200, [(8, 8), (8, 8), (8, 8)])])
+
+
+def test_a_bound_that_waits_for_what_is_answered_needs_a_bound() -> None:
+    with pytest.raises(UsageError, match=r"add --data\.max-stage-steps"):
+        Curriculum(config(least_accuracy=0.5))
+
+
 def test_a_focus_kept_as_json_goes_on_exactly_where_it_was() -> None:
     curriculum = Curriculum(config(tasks=TASKS, focus=0.5), stage=2)
     observed(curriculum, (90, 50, 10), WINDOW_STEPS + 3)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from tests.fixtures.tiny_base import NUM_GISTS, tiny_config
 
 SHORT = Example([11, 12, 13], (Turn([21, 22], [31, 32]),), gap=Gap(1, 40))
 LONG = Example([41, 42, 43, 44, 45], (Turn([51, 52, 53], [61, 62, 63, 64]),))
+BEHIND_ALL = Example([14, 15], (Turn([23, 24], [33, 34]),), gap=Gap(2, 25))
 
 
 @pytest.fixture
@@ -28,19 +31,21 @@ def base(tiny_base: Path) -> BaseModel:
     return load_base(find_model(str(tiny_base)), dtype=torch.float32, device="cpu")
 
 
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("num_gists", "apart"), [(NUM_GISTS, False), (NUM_GISTS, True), (0, False)]
+)
 @torch.inference_mode()
 def test_what_stands_before_a_gap_is_as_far_away_as_if_the_rest_stood_behind_it(
-    base: BaseModel, apart: bool
+    base: BaseModel, num_gists: int, apart: bool
 ) -> None:
     """Against a pass that moves the rest forward, to positions that there are."""
-    gist_ids = add_gist_rows(base.model, NUM_GISTS)
-    rows = collate([SHORT, LONG], gist_ids)
-    layout = layout_of(rows, NUM_GISTS)
+    gist_ids = add_gist_rows(base.model, num_gists) if num_gists else ()
+    rows = collate([SHORT, LONG, BEHIND_ALL], gist_ids)
+    layout = layout_of(rows, num_gists or None)
     ours = answer_logits(base.model, rows, layout, answers_only=True, apart=apart)
     positions = layout.joint_positions(rows["suffix_ids"].shape[1])
-    behind = layout.prefix_padding[0] + 1
-    positions[0, behind:] += 40
+    positions[0, layout.prefix_padding[0] + 1 :] += 40
+    positions[2, layout.prefix_padding[2] + 2 :] += 25
     ids = torch.cat([rows["prefix_ids"], rows["suffix_ids"]], dim=1)
     theirs = base.model(input_ids=ids, position_ids=positions, layout=layout, use_cache=False)
     num_answer = rows["labels"].shape[1]
@@ -48,7 +53,8 @@ def test_what_stands_before_a_gap_is_as_far_away_as_if_the_rest_stood_behind_it(
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
     near = rows | {"gaps": torch.zeros_like(rows["gaps"])}
     without = answer_logits(base.model, near, layout, answers_only=True, apart=apart)
-    assert not torch.allclose(ours[0], without[0], rtol=1e-3, atol=1e-3), "a gap changes nothing"
+    for row in (0, 2):
+        assert not torch.allclose(ours[row], without[row], rtol=1e-3, atol=1e-3), "nothing changes"
     assert torch.equal(ours[1], without[1]), "another row's gap changes this one"
 
 
@@ -105,13 +111,48 @@ def test_tasks_that_are_trained_alone_have_no_gaps(tiny_base: Path) -> None:
 
 
 def test_a_span_without_room_for_a_gap_is_refused(tiny_base: Path, base: BaseModel) -> None:
-    check_room(tiny_config(tiny_base, data={"position_span": 300}), base)
-    for span in (159, base.max_positions):
-        with pytest.raises(UsageError, match=r"between data\.context_tokens 160 and the"):
-            check_room(tiny_config(tiny_base, data={"position_span": span}), base)
+    def check(span: int) -> None:
+        check_room(tiny_config(tiny_base, data={"position_span": span}), base)
+
+    with pytest.raises(UsageError, match=r"above data\.context_tokens 160") as refused:
+        check(160)
+    stated = re.search(r"at most the ([\d,]+) positions", str(refused.value))
+    assert stated is not None
+    most = int(stated[1].replace(",", ""))
+    assert 160 < most < base.max_positions - NUM_GISTS
+    check(most)
+    with pytest.raises(UsageError, match=r"mend --data\.position-span"):
+        check(most + 1)
 
 
-def test_a_span_goes_with_no_segments(tiny_base: Path, base: BaseModel) -> None:
-    config = tiny_config(tiny_base, data={"position_span": 300}, adapter={"gist_view": "segments"})
-    with pytest.raises(UsageError, match="leave one of them out"):
+@pytest.mark.parametrize(
+    ("other", "match"),
+    [
+        ({"adapter": {"gist_view": "segments"}}, "leave one of them out"),
+        ({"weights": "random"}, "random weights learn nothing"),
+    ],
+)
+def test_a_span_that_does_nothing_is_refused(
+    tiny_base: Path, base: BaseModel, other: dict[str, Any], match: str
+) -> None:
+    config = tiny_config(tiny_base, data={"position_span": 300}, **other)
+    with pytest.raises(UsageError, match=match):
+        check_room(config, base)
+
+
+@pytest.mark.parametrize(
+    ("window", "slides", "refused"), [(8, None, True), (8, False, False), (999, None, False)]
+)
+def test_a_span_wider_than_the_model_sees_back_is_refused(
+    tiny_base: Path, base: BaseModel, window: int, slides: bool | None, refused: bool
+) -> None:
+    """A window is counted in slots, so that what lies behind a gap would still be seen."""
+    base.model.config.sliding_window = window
+    if slides is not None:
+        base.model.config.use_sliding_window = slides
+    config = tiny_config(tiny_base, data={"position_span": 300})
+    if not refused:
+        check_room(config, base)
+        return
+    with pytest.raises(UsageError, match="further than their 8 tokens; leave it out"):
         check_room(config, base)
